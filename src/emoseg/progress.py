@@ -1,0 +1,91 @@
+"""Progress on stderr: a bar with a time left on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Progress:
+    """Counts units of work towards a known total; made by `progress`."""
+
+    def __init__(self, description: str, total: float, unit: str) -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.done = 0.0
+
+    def advance(self, amount: float = 1.0) -> None:
+        """Add `amount` units of finished work."""
+        self.done += amount
+
+
+class _PlainProgress(Progress):
+    """Lines for logs: one every ten seconds, so a build log stays readable."""
+
+    interval_s = 10.0
+
+    def __init__(self, description: str, total: float, unit: str) -> None:
+        super().__init__(description, total, unit)
+        self._start = self._last = time.monotonic()
+
+    def advance(self, amount: float = 1.0) -> None:
+        super().advance(amount)
+        now = time.monotonic()
+        if now - self._last >= self.interval_s and self.done < self.total:
+            self._last = now
+            left = (now - self._start) * (self.total - self.done) / max(self.done, 1e-9)
+            sys.stderr.write(
+                f"{self.description}: {self.done:.0f}/{self.total:.0f} {self.unit}, about {left:.0f} s left\n"
+            )
+            sys.stderr.flush()
+
+
+@contextmanager
+def progress(description: str, total: float, *, unit: str = "", quiet: bool = False) -> Iterator[Progress]:
+    """Show progress towards `total` units on stderr while the block runs.
+
+    Parameters
+    ----------
+    description : str
+        What is being done, such as ``"descriptors"``.
+    total : float
+        Units of work in all.
+    unit : str
+        Their name, such as ``"songs"``.
+    quiet : bool
+        Show nothing.
+
+    Yields
+    ------
+    Progress
+        Call its `advance` as work is finished.
+    """
+    if quiet:
+        yield Progress(description, total, unit)
+        return
+    if not sys.stderr.isatty():
+        yield _PlainProgress(description, total, unit)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+
+        class _Bar(Progress):
+            def advance(self, amount: float = 1.0) -> None:
+                super().advance(amount)
+                bar.advance(task, amount)
+
+        yield _Bar(description, total, unit)
