@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from emoseg.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MethodName = Literal["inherit", "sssl"]
 FrontendName = Literal["logmel", "descriptors"]

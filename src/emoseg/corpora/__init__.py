@@ -1,0 +1,1 @@
+"""Labelled songs: one module a data set behind one registry."""

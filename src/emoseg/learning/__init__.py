@@ -1,0 +1,1 @@
+"""Learning from inherited labels; the only package that uses PyTorch."""
