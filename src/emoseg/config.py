@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from emoseg.errors import ConfigError
 
 MethodName = Literal["inherit", "sssl"]
 FrontendName = Literal["logmel", "descriptors"]
@@ -57,7 +61,7 @@ class LogMelConfig(_Frozen):
     fmax_hz: float = Field(11025.0, gt=0, description="Upper edge of the highest band.")
 
     @model_validator(mode="after")
-    def _check(self) -> LogMelConfig:
+    def _check(self) -> Self:
         if self.fmin_hz >= self.fmax_hz:
             raise ValueError(f"fmin_hz {self.fmin_hz} must be below fmax_hz {self.fmax_hz}")
         return self
@@ -72,6 +76,122 @@ class DescriptorsConfig(_Frozen):
 
 
 FrontendConfig = Annotated[LogMelConfig | DescriptorsConfig, Field(discriminator="name")]
+
+
+class NetworkConfig(_Frozen):
+    """Size of the segment networks; each frontend has the network that suits it."""
+
+    hidden: tuple[int, ...] = Field((256, 128), min_length=1, description="Widths of the perceptron's hidden layers.")
+    channels: tuple[int, ...] = Field((24, 48, 96), min_length=1, description="Channels of the convolution blocks.")
+    dropout: float = Field(0.4, ge=0, lt=1, description="Share of hidden units dropped while learning.")
+
+
+class SsslConfig(_Frozen):
+    """Settings of the self-learner; the names are those of the papers (DivideMix and arXiv 2410.21897)."""
+
+    warmup_epochs: int = Field(5, ge=1, description="Passes of plain training before labels are questioned.")
+    clean_threshold: float = Field(0.5, gt=0, lt=1, description="Clean probability above which a label is trusted.")
+    temperature: float = Field(0.5, gt=0, le=1, description="Sharpening temperature T.")
+    noisy_weight: float = Field(1.0, ge=0, description="Weight lambda_u of the noisy part's loss, after the ramp.")
+    ramp_epochs: int = Field(5, ge=1, description="Passes over which the noisy part's weight grows from 0.")
+    consistency_weight: float = Field(0.1, ge=0, description="Weight of the KL consistency term between two views.")
+    balance_weight: float = Field(0.5, ge=0, description="Weight of the term that keeps the corpus' class shares.")
+
+
+class LearningConfig(_Frozen):
+    """How the segment model is learnt; every method has the same budget."""
+
+    epochs: int = Field(20, ge=2, description="Passes over the training segments; the best is kept (early stopping).")
+    batch: int = Field(64, ge=4, description="Segments a step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of the one-cycle schedule.")
+    weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay.")
+    mixup_alpha: float = Field(0.5, ge=0, description="Mixup's Beta parameter, for all methods; 0 turns it off.")
+    members: int = Field(
+        5, ge=2, description="Song folds of the training set: one member is learnt without each, all are averaged."
+    )
+    network: NetworkConfig = NetworkConfig()
+    sssl: SsslConfig = SsslConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.sssl.warmup_epochs >= self.epochs:
+            raise ValueError(f"sssl.warmup_epochs {self.sssl.warmup_epochs} must be below epochs {self.epochs}")
+        return self
+
+
+class TrainConfig(_Frozen):
+    """Everything that decides what is learnt; stored in the model folder and in every result file."""
+
+    method: MethodName = Field("sssl", description="How labels are treated.")
+    segment: SegmentConfig = SegmentConfig()
+    frontends: tuple[FrontendConfig, ...] = Field((DescriptorsConfig(),), min_length=1)
+    learning: LearningConfig = LearningConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [f.name for f in self.frontends]
+        if len(set(names)) != len(names):
+            raise ValueError(f"frontends must be distinct, got {names}")
+        return self
+
+
+def parse_frontends(text: str) -> tuple[LogMelConfig | DescriptorsConfig, ...]:
+    """Return the default settings of frontends named like ``"logmel+descriptors"``."""
+    known: dict[str, type[LogMelConfig | DescriptorsConfig]] = {
+        "logmel": LogMelConfig,
+        "descriptors": DescriptorsConfig,
+    }
+    names = text.split("+")
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"frontend {name!r} is unknown; choose from {', '.join(known)}, joined by '+'")
+    return tuple(known[name]() for name in names)
+
+
+def load_train_config(path: Path | None) -> TrainConfig:
+    """Read a TOML file of training settings; without a file, the defaults.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, a key is unknown, or a value breaks its rule; the message names file, key and rule.
+    """
+    if path is None:
+        return TrainConfig()
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+    try:
+        return TrainConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_problem(error)}") from error
+
+
+def replace_settings(config: TrainConfig, **changes: object) -> TrainConfig:
+    """Return the settings with some replaced, checked again.
+
+    Raises
+    ------
+    ConfigError
+        A value breaks its rule.
+    """
+    try:
+        return TrainConfig.model_validate({**dict(config), **changes})
+    except ValidationError as error:
+        raise ConfigError(first_problem(error)) from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """Say the first problem that pydantic found in one line: key, rule and offending value."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}"
+    found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
+    return f"{key + ': ' if key else ''}{first['msg']}{found}"
 
 
 def config_hash(*configs: BaseModel | str) -> str:

@@ -1,1 +1,62 @@
-"""Segments to features, in numpy and scipy alone, so that training and analysis cannot drift apart."""
+"""Segments to features, in numpy and scipy alone, so that training and analysis cannot drift apart.
+
+`build_frontend` makes the frontend that a configuration names: `logmel` for the convolutional network, `descriptors`
+for the multilayer perceptron.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from emoseg.config import FrontendConfig, LogMelConfig, SegmentConfig
+from emoseg.frontends.descriptors import Descriptors
+from emoseg.frontends.logmel import LogMel
+from emoseg.types import Float32
+
+__all__ = ["Descriptors", "Frontend", "LogMel", "build_frontend"]
+
+
+class Frontend(Protocol):
+    """What turns segments into features.
+
+    Attributes
+    ----------
+    name : str
+        As in the configuration.
+    version : int
+        Rises whenever numbers change; part of the key of the feature store.
+    feature_names : tuple of str, or None
+        One name per feature where features are a vector.
+    """
+
+    name: str
+    version: int
+    feature_names: tuple[str, ...] | None
+
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of one segment's features."""
+        ...
+
+    def __call__(self, segments: Float32) -> Float32:
+        """Compute features, (B, n) samples to (B, *shape()), float32, always finite.
+
+        A segment's features are the same bytes in whatever batch it comes.
+        """
+        ...
+
+
+def build_frontend(config: FrontendConfig, segment: SegmentConfig) -> Frontend:
+    """Make the frontend of a configuration.
+
+    Parameters
+    ----------
+    config : LogMelConfig or DescriptorsConfig
+    segment : SegmentConfig
+        Sample rate and length of the segments that it will be given.
+
+    Raises
+    ------
+    ConfigError
+        When the frontend's settings do not fit the sample rate or the length.
+    """
+    return LogMel(config, segment) if isinstance(config, LogMelConfig) else Descriptors(config, segment)

@@ -1,1 +1,160 @@
-"""A module for each output format."""
+"""A module for each output format, behind one registry.
+
+`write` turns an analysis into a file beneath an output folder. A file's name keeps the recording's folders below a
+root and its full name, so ``a/x.mp3``, ``b/x.mp3``, ``x.mp3`` and ``x.wav`` never share an output; it appears under
+its name only when it is complete. Formats are imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol, cast
+
+from emoseg.errors import ConfigError, EmosegError
+from emoseg.types import Analysis
+
+
+class Writer(Protocol):
+    """One output format: what its files are called and what is in them."""
+
+    @property
+    def suffix(self) -> str:
+        """What is added to the recording's file name, such as ``".json"``."""
+        ...
+
+    def render(self, analysis: Analysis, *, folder: Path | None = None) -> str:
+        """Return the file's text; `folder` is where the file will lie, for links to the recording."""
+        ...
+
+
+@dataclass(frozen=True)
+class _TextWriter:
+    """A format that is a function of the analysis alone."""
+
+    suffix: str
+    module: str
+
+    def render(self, analysis: Analysis, *, folder: Path | None = None) -> str:
+        render = importlib.import_module(f"{__name__}.{self.module}").render
+        return cast(Callable[[Analysis], str], render)(analysis)
+
+
+@dataclass(frozen=True)
+class _HtmlWriter:
+    """The report, which also takes the recording itself when its file is still there."""
+
+    suffix: str
+
+    def render(self, analysis: Analysis, *, folder: Path | None = None) -> str:
+        from emoseg.writers.html import render_report
+
+        return render_report(analysis, audio=Path(analysis.path), folder=folder)
+
+
+FORMATS: Mapping[str, Writer] = MappingProxyType(
+    {
+        "json": _TextWriter(".json", "json_lines"),
+        "csv": _TextWriter(".csv", "csv_table"),
+        "audacity": _TextWriter(".labels.txt", "audacity"),
+        "sonic-visualiser": _TextWriter(".sv.csv", "sonic_visualiser"),
+        "html": _HtmlWriter(".html"),
+    }
+)
+
+
+def write(analysis: Analysis, out_dir: Path, *, format: str, root: Path | None = None) -> Path:
+    """Write an analysis beneath `out_dir` and return the file's path.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    out_dir : Path
+        Made when it does not exist.
+    format : str
+        A key of `FORMATS`.
+    root : Path, optional
+        The folder whose inner structure is kept (see `output_path`).
+
+    Returns
+    -------
+    Path
+        The complete file. An earlier file of that name has been replaced.
+
+    Raises
+    ------
+    ConfigError
+        The format is unknown, or the recording is not beneath `root`.
+    EmosegError
+        The analysis holds a number that is not finite, or the file cannot be written.
+    """
+    target = output_path(analysis.path, out_dir, format=format, root=root)
+    data = FORMATS[format].render(analysis, folder=target.parent).encode("utf-8", "replace")
+    # The name does not contain the target's, which may already be as long as the file system allows.
+    temporary = target.parent / f".emoseg-{secrets.token_hex(8)}.tmp"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise EmosegError(f"{target}: cannot be written: {error.strerror or error}") from error
+    return target
+
+
+def output_path(path: str, out_dir: Path, *, format: str, root: Path | None = None) -> Path:
+    """Return where `write` puts the analysis of the recording at `path`.
+
+    Parameters
+    ----------
+    path : str
+        The recording's path.
+    out_dir : Path
+    format : str
+        A key of `FORMATS`.
+    root : Path, optional
+        Folders between `root` and the recording are kept beneath `out_dir`. Without it only the file name is kept, so
+        recordings of several folders need one; `common_root` finds it.
+
+    Raises
+    ------
+    ConfigError
+        The format is unknown, or the recording is not beneath `root`.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
+    recording = Path(path)
+    folders = Path()
+    if root is not None:
+        try:
+            folders = _absolute(recording).parent.relative_to(_absolute(root))
+        except ValueError as error:
+            raise ConfigError(f"{path}: does not lie beneath {root}, so it has no place in {out_dir}") from error
+    return out_dir / folders / (recording.name + FORMATS[format].suffix)
+
+
+def common_root(paths: Iterable[str]) -> Path:
+    """Return the deepest folder that holds all recordings, the root under which their outputs never collide.
+
+    Raises
+    ------
+    ConfigError
+        There is no such folder: no recordings, or recordings on several drives.
+    """
+    folders = sorted({str(_absolute(Path(path)).parent) for path in paths})
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError as error:
+        raise ConfigError(f"no folder holds all of {len(folders)} folders of recordings: {error}") from error
+
+
+def _absolute(path: Path) -> Path:
+    # Not resolve(): a link in a music library must not move its output to where the link points.
+    return Path(os.path.abspath(path))  # noqa: PTH100 - abspath removes "..", Path.absolute does not

@@ -1,0 +1,254 @@
+"""The command line. Each command is a few lines around one library call; what is heavy is imported inside.
+
+Results go to stdout, everything else to stderr. Exit status: 0 all done, 1 some or all recordings failed (or a corpus
+has errors), 2 the command itself was wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+import emoseg
+from emoseg.errors import AudioError, ConfigError, EmosegError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from emoseg.config import TrainConfig
+    from emoseg.types import Analysis, AnalysisFailure
+
+app = typer.Typer(
+    help="Learn the emotion of music from song-level labels, and tell it over time.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+corpus_app = typer.Typer(help="Check a corpus, or write the synthesised one.", no_args_is_help=True)
+app.add_typer(corpus_app, name="corpus")
+
+CorpusSpec = Annotated[str, typer.Argument(metavar="CORPUS", help="NAME:PATH; NAME is 4q, folder, csv or synth.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores. Results do not depend on it.")]
+Frontends = Annotated[
+    str | None, typer.Option("--frontend", metavar="NAME[+NAME]", help="logmel, descriptors, or both joined by '+'.")
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings; see docs/config.md.")]
+Cache = Annotated[
+    Path | None, typer.Option(help="Folder of the feature store; default: EMOSEG_CACHE or ~/.cache/emoseg.")
+]
+
+
+def main() -> None:
+    """Run the command line; turn every expected failure into one line on stderr and an exit status."""
+    try:
+        app()
+    except EmosegError as error:
+        sys.stderr.write(f"emoseg: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("emoseg: interrupted\n")
+        sys.exit(130)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"emoseg {emoseg.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Learn the emotion of music from song-level labels, and tell it over time."""
+
+
+@app.command()
+def analyze(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Recordings, or folders of them.")],
+    model: Annotated[Path | None, typer.Option(help="Model folder, as written by 'emoseg train'.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the files that --format asks for.")
+    ] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="json, csv, audacity, sonic-visualiser, html; repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout instead of a table.")] = False,
+    hop: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Distance of segments; default: the model's.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Tell the emotion of each recording over time."""
+    from emoseg.analyzer import Analyzer
+    from emoseg.progress import progress
+    from emoseg.types import AnalysisFailure
+    from emoseg.writers import FORMATS, common_root, json_lines, write
+
+    unknown = [name for name in formats or [] if name not in FORMATS]
+    if unknown:
+        raise ConfigError(f"format {unknown[0]!r} is unknown; choose from {', '.join(FORMATS)}")
+    if (formats and out is None) or (out and not formats):
+        raise ConfigError("--format and --out go together: what to write, and where")
+    if model is None:
+        raise ConfigError("no model given: --model DIR; 'emoseg train' learns one")
+    analyzer = Analyzer(model, hop_s=hop)
+    found = list(_recordings(paths))
+    root = common_root([item for item in found if isinstance(item, str)]) if len(found) > 1 else None
+    results: list[Analysis | AnalysisFailure] = []
+    failed = 0
+    with progress("analysing", len(found), unit="recordings", quiet=quiet or len(found) < 2) as bar:
+        for item in found:
+            result: Analysis | AnalysisFailure
+            try:
+                result = item if isinstance(item, AnalysisFailure) else analyzer.analyze(item)
+            except AudioError as error:
+                result = AnalysisFailure(str(item), error.kind, str(error))
+            failed += isinstance(result, AnalysisFailure)
+            if out and not isinstance(result, AnalysisFailure):
+                for name in formats or []:
+                    write(result, out, format=name, root=root)
+            if as_json:
+                sys.stdout.write(json_lines.dumps(result) + "\n")
+            else:
+                results.append(result)
+            bar.advance()
+    if not as_json:
+        from rich.console import Console
+
+        from emoseg.writers import terminal
+
+        terminal.render(results, Console())
+    if failed:
+        raise typer.Exit(1)
+
+
+def _recordings(paths: list[str]) -> Iterator[str | AnalysisFailure]:
+    """Yield each recording asked for; a folder stands for all recordings below it."""
+    from emoseg.audio import find_audio
+    from emoseg.types import AnalysisFailure
+
+    for path in paths:
+        if not Path(path).is_dir():
+            yield path
+            continue
+        found = find_audio(Path(path))
+        yield from map(str, found)
+        if not found:
+            yield AnalysisFailure(path, "empty", f"{path}: no audio in this folder")
+
+
+def _train_config(config: Path | None, frontend: str | None, method: str | None = None) -> TrainConfig:
+    """Read the settings and put the options over them."""
+    from emoseg.config import load_train_config, parse_frontends, replace_settings
+
+    settings = load_train_config(config)
+    if frontend:
+        settings = replace_settings(settings, frontends=parse_frontends(frontend))
+    return replace_settings(settings, method=method) if method else settings
+
+
+@app.command()
+def train(
+    corpus: CorpusSpec,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Model folder to write; must not exist.")],
+    method: Annotated[str | None, typer.Option(help="sssl (the self-learner) or inherit (plain).")] = None,
+    frontend: Frontends = None,
+    config: ConfigFile = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    workers: Workers = None,
+    cache: Cache = None,
+    quiet: Quiet = False,
+) -> None:
+    """Learn a model folder from a corpus; the same command goes on after an interruption."""
+    from emoseg.corpora import load_corpus
+    from emoseg.training import train as learn_model
+
+    settings = _train_config(config, frontend, method)
+    trained = learn_model(
+        load_corpus(corpus), out, config=settings, seed=seed, workers=workers, cache=cache, quiet=quiet
+    )
+    for line in trained.left_out:
+        sys.stderr.write(f"left out: {line}\n")
+    figures = trained.model.config.figures
+    sys.stdout.write(
+        f"{out}: {trained.model.config.training['songs']} songs, held-out macro-F1 {figures['held_out_macro_f1']:.3f}, "
+        f"calibration error {figures['held_out_calibration_error']:.3f}, "
+        f"{figures['segments_flagged']:.1%} of segment labels not trusted\n"
+    )
+
+
+@app.command()
+def evaluate(
+    corpus: CorpusSpec,
+    out: Annotated[Path, typer.Option(metavar="FILE.json", help="Result file to write.")],
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="inherit, sssl; repeatable; default both.")
+    ] = None,
+    frontend: Frontends = None,
+    config: ConfigFile = None,
+    folds: Annotated[int, typer.Option(min=2)] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0, 1, ...")] = 3,
+    group: Annotated[Literal["artist", "none"], typer.Option(help="Keep artists together, or only songs.")] = "artist",
+    noise: Annotated[str, typer.Option(help="none, segment:R, song:R or splice:R, into training songs.")] = "none",
+    workers: Workers = None,
+    cache: Cache = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods on the same folds of a corpus."""
+    from rich.console import Console
+
+    from emoseg.corpora import load_corpus
+    from emoseg.corpora.noise import NoiseSpec
+    from emoseg.evaluation import Protocol, print_result, write_result
+    from emoseg.evaluation import evaluate as run
+
+    if not out.absolute().parent.is_dir():
+        raise ConfigError(f"{out}: its folder does not exist")
+    protocol = Protocol(tuple(methods or ("inherit", "sssl")), folds, seeds, group, NoiseSpec.parse(noise))
+    settings = _train_config(config, frontend)
+    result = run(load_corpus(corpus), protocol, config=settings, workers=workers, cache=cache, quiet=quiet)
+    write_result(result, out)
+    print_result(result, Console())
+
+
+@corpus_app.command("check")
+def corpus_check(
+    corpus: CorpusSpec,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Read every recording and say what a corpus holds and what is wrong with it; exit status 1 on errors."""
+    from emoseg.corpora import load_corpus
+    from emoseg.corpora.check import check_corpus
+
+    report = check_corpus(load_corpus(corpus), workers=workers, quiet=quiet)
+    if as_json:
+        sys.stdout.write(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write("\n".join(report.lines()) + "\n")
+    if report.errors:
+        raise typer.Exit(1)
+
+
+@corpus_app.command("synth")
+def corpus_synth(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; must not exist or be empty.")],
+    songs: Annotated[int, typer.Option(min=8)] = 120,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compose a corpus with known emotion in every section: for tests, and to see the learner find wrong labels."""
+    from emoseg.corpora.synth import write_corpus
+
+    write_corpus(out, songs=songs, seed=seed, workers=workers, quiet=quiet)
+    sys.stdout.write(f"synth:{out}: {songs} songs\n")

@@ -1,0 +1,32 @@
+"""The synthesised corpus as a corpus: its songs, and the true emotion of every section.
+
+Layout, as `emoseg corpus synth` writes it: ``songs.csv`` (path, label, artist), ``truth.csv`` (path, start_s, end_s,
+label) and the audio.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+from emoseg.corpora.base import Corpus, read_table
+from emoseg.corpora.user import load_csv
+from emoseg.errors import CorpusError
+from emoseg.types import QUADRANTS, Section
+
+
+def load_synth(root: Path) -> Corpus:
+    """Load the synthesised corpus from the folder that `emoseg corpus synth` wrote."""
+    table, truth = root / "songs.csv", root / "truth.csv"
+    if not table.is_file() or not truth.is_file():
+        raise CorpusError(f"{root}: is not a synthesised corpus: songs.csv and truth.csv are needed")
+    sections: dict[str, list[Section]] = defaultdict(list)
+    for row in read_table(truth, columns=["path", "start_s", "end_s", "label"]):
+        try:
+            sections[row["path"]].append(Section(float(row["start_s"]), float(row["end_s"]), row["label"]))
+        except ValueError as error:
+            raise CorpusError(f"{truth}: {row['path']}: a time is not a number: {error}") from error
+    corpus = load_csv(table)
+    songs = tuple(replace(song, sections=tuple(sections[song.id])) for song in corpus.songs)
+    return replace(corpus, name="synth", space=QUADRANTS, songs=songs, licence="Apache-2.0 (synthesised by emoseg)")

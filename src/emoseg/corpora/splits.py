@@ -1,0 +1,60 @@
+"""Splits that do not leak: by song always, by artist where artists are known, with the labels kept in proportion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from emoseg.errors import CorpusError
+from emoseg.types import Int64
+
+
+def song_folds(labels: Int64, groups: Sequence[str], *, folds: int, seed: int) -> Int64:
+    """Assign every song to one of `folds` parts, no group in two parts, labels in proportion.
+
+    Groups are dealt from the largest to the smallest, ties in random order, each to the part whose label counts it
+    brings closest to their share of the whole.
+
+    Parameters
+    ----------
+    labels : array of int, shape (N,)
+        Label index of each song.
+    groups : sequence of str, length N
+        What must not be split: artists, or the songs themselves.
+    folds : int
+        Number of parts, at least 2.
+    seed : int
+
+    Returns
+    -------
+    array of int, shape (N,), in [0, folds).
+
+    Raises
+    ------
+    CorpusError
+        There are fewer groups than parts, or one label has songs in fewer than two groups, so that no split could
+        have it on both sides.
+    """
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < folds:
+        raise CorpusError(f"{folds} folds need at least {folds} different artists or songs; found {len(names)}")
+    classes = int(labels.max()) + 1
+    counts = np.zeros((len(names), classes))
+    np.add.at(counts, (group, labels), 1)
+    for k in range(classes):
+        if 0 < np.count_nonzero(counts[:, k]) < 2:
+            raise CorpusError(f"label number {k + 1} occurs in one artist or song only; no split has it on both sides")
+
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(names))
+    order = shuffled[np.argsort(-counts[shuffled].sum(axis=1), kind="stable")]
+    share = np.maximum(counts.sum(axis=0), 1) / folds
+    filled = np.zeros((folds, classes))
+    part_of = np.zeros(len(names), dtype=np.int64)
+    for g in order:
+        # The squared distance to the ideal counts grows by this much if the group joins a part.
+        cost = (((filled + counts[g] - share) ** 2 - (filled - share) ** 2) / share).sum(axis=1)
+        part_of[g] = int(np.argmin(cost + 1e-9 * rng.random(folds)))
+        filled[part_of[g]] += counts[g]
+    return part_of[group]

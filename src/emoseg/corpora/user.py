@@ -1,0 +1,52 @@
+"""A user's own songs: a folder with a sub-folder per label, or a table of paths and labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emoseg.audio import find_audio
+from emoseg.corpora.base import Corpus, Problem, Song, make_corpus, read_table
+from emoseg.errors import CorpusError
+
+
+def load_folder(root: Path) -> Corpus:
+    """Load a folder in which each sub-folder is a label and holds that label's recordings, at any depth."""
+    if not root.is_dir():
+        raise CorpusError(f"{root}: is not a folder")
+    songs, problems = [], []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        found = find_audio(folder)
+        songs += [Song(str(path.relative_to(root)), path, folder.name) for path in found]
+        if not found:
+            problems.append(Problem("warning", f"{folder}: holds no audio and is left out"))
+    loose = [path for path in find_audio(root) if path.parent == root]
+    problems += [Problem("warning", f"{path}: lies in no label's sub-folder and is left out") for path in loose]
+    if not songs:
+        raise CorpusError(f"{root}: no audio in any sub-folder; the layout is {root.name}/LABEL/song.mp3")
+    problems.append(Problem("warning", f"{root}: artists are unknown, folds go by song only"))
+    return make_corpus("folder", root, songs, problems=problems)
+
+
+def load_csv(table: Path) -> Corpus:
+    """Load a table with the columns path and label, and, where known, artist and split.
+
+    Paths are relative to the table's folder or absolute.
+    """
+    if table.is_dir():
+        raise CorpusError(f"{table}: is a folder; the csv corpus is one table, such as csv:{table / 'songs.csv'}")
+    songs: list[Song] = []
+    problems: list[Problem] = []
+    rows = read_table(table, columns=["path", "label"])
+    for number, row in enumerate(rows, start=2):
+        path = table.parent / row["path"]
+        if not row["path"] or not row["label"]:
+            empty = "label" if row["path"] else "path"
+            problems.append(Problem("error", f"{table}: row {number} ({row['path'] or row['label']}) has no {empty}"))
+        elif not path.is_file():
+            problems.append(Problem("error", f"{table}: row {number} gives a label to a missing file: {path}"))
+        else:
+            artist, split = row.get("artist") or None, row.get("split") or None
+            songs.append(Song(row["path"], path, row["label"], artist=artist, split=split))
+    if songs and not any(song.artist for song in songs):
+        problems.append(Problem("warning", f"{table}: no artist column: folds go by song only"))
+    return make_corpus("csv", table.parent, songs, problems=problems)

@@ -1,0 +1,84 @@
+"""The learnt segment model: the mean over members, networks and frontends, and its export to ONNX."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from emoseg.config import LearningConfig
+from emoseg.learning.learner import SegmentFit
+from emoseg.learning.methods import State, load_network
+from emoseg.learning.networks import ConvNet, Perceptron, SegmentNetwork
+
+
+class SegmentEnsemble(nn.Module):
+    """Features of one or more frontends to probabilities.
+
+    Within a frontend the probabilities of all networks are averaged; frontends are averaged with equal weight.
+    """
+
+    def __init__(self, networks: Mapping[str, list[SegmentNetwork]]) -> None:
+        super().__init__()
+        self.frontends = tuple(networks)
+        self.networks = nn.ModuleDict({name: nn.ModuleList(group) for name, group in networks.items()})
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """Map features, one tensor a frontend in the order of `frontends`, to probabilities (B, K)."""
+        means = []
+        for name, x in zip(self.frontends, features, strict=True):
+            group = self.networks[name]
+            assert isinstance(group, nn.ModuleList)
+            means.append(torch.stack([torch.softmax(network(x), dim=1) for network in group]).mean(dim=0))
+        return torch.stack(means).mean(dim=0)
+
+
+def build_ensemble(fits: Mapping[str, SegmentFit], *, classes: int, config: LearningConfig) -> SegmentEnsemble:
+    """Build the segment model from what was learnt for each frontend, ready for inference."""
+    networks = {
+        name: [network for state in fit.states for network in _networks(state, classes, config)]
+        for name, fit in fits.items()
+    }
+    return SegmentEnsemble(networks).eval()
+
+
+def _networks(state: State, classes: int, config: LearningConfig) -> list[SegmentNetwork]:
+    networks: list[SegmentNetwork] = []
+    while f"network{len(networks)}/standardise.mean" in state:
+        mean = torch.from_numpy(state[f"network{len(networks)}/standardise.mean"])
+        kind = Perceptron if mean.ndim == 1 else ConvNet
+        network = kind(mean, torch.ones_like(mean), classes, config.network)
+        load_network(network, state, len(networks))
+        networks.append(network)
+    return networks
+
+
+def export_onnx(ensemble: SegmentEnsemble, shapes: Mapping[str, tuple[int, ...]], file: Path) -> None:
+    """Write the segment model as ONNX: an input a frontend, (B, ...) float32, and the output ``probabilities`` (B, K).
+
+    Parameters
+    ----------
+    ensemble : SegmentEnsemble
+    shapes : mapping of str to tuple of int
+        Shape of one segment's features for each frontend.
+    file : Path
+        Overwritten.
+    """
+    example = tuple(torch.zeros((2, *shapes[name])) for name in ensemble.frontends)
+    batch = torch.export.Dim("batch", min=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
+        program = torch.onnx.export(
+            ensemble,
+            example,
+            dynamo=True,
+            input_names=list(ensemble.frontends),
+            output_names=["probabilities"],
+            dynamic_shapes=(tuple({0: batch} for _ in example),),
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(file))

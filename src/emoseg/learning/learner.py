@@ -1,0 +1,265 @@
+"""Cross-fitted learning of the segment model.
+
+The training songs are cut into as many parts as there are members (by artist where known). Each member is learnt
+without one part, which then serves three ends: early stopping on held-out noisy labels, out-of-fold probabilities for
+the song model and its calibration, and a second opinion on the part's own labels. The segment model is the mean of all
+members, so nothing is learnt twice and every method gets the same budget.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from emoseg.config import LearningConfig
+from emoseg.corpora.splits import song_folds
+from emoseg.learning.methods import METHODS, State
+from emoseg.metrics import macro_f1
+from emoseg.types import Float64, Int64
+
+
+@dataclass(frozen=True)
+class LearningSet:
+    """Training segments with inherited labels.
+
+    Parameters
+    ----------
+    features : array, shape (S, ...)
+        Of one frontend.
+    given : array of int, shape (S,)
+        Given label of each segment.
+    song : array of int, shape (S,)
+        Song of each segment, from 0 to N - 1, ascending.
+    groups : sequence of str, length N
+        Artist (or other group) of each song.
+    classes : int
+        Number of labels K.
+    """
+
+    features: NDArray[np.floating]
+    given: Int64
+    song: Int64
+    groups: Sequence[str]
+    classes: int
+
+    def song_labels(self) -> Int64:
+        """Return each song's given label, shape (N,): that of most of its segments."""
+        counts = np.zeros((len(self.groups), self.classes))
+        np.add.at(counts, (self.song, self.given), 1)
+        return counts.argmax(axis=1)
+
+
+@dataclass(frozen=True)
+class SegmentFit:
+    """The learnt segment model of one frontend, and what its training tells about the labels.
+
+    Parameters
+    ----------
+    states : list of State
+        Each member's state at the chosen pass.
+    epoch : int
+        The chosen pass.
+    out_of_fold : array, shape (S, K)
+        Probabilities of each segment from the member that never saw its song.
+    clean : array, shape (S,), in [0, 1]
+        Clean probability of each segment's given label, from the members that learnt it.
+    history : list
+        For each member, a record for each pass.
+    scores : list of float
+        Held-out score (song macro-F1 against given labels) after each pass, over all parts.
+    """
+
+    states: list[State]
+    epoch: int
+    out_of_fold: Float64
+    clean: Float64
+    history: list[list[dict[str, Any]]]
+    scores: list[float]
+
+
+def song_mean(values: Float64, song: Int64, songs: int) -> Float64:
+    """Return the mean over each song's segments: (S, K) to (N, K); a song without segments gives zeros."""
+    total = np.zeros((songs, values.shape[1]))
+    np.add.at(total, song, values)
+    return total / np.maximum(np.bincount(song, minlength=songs), 1)[:, None]
+
+
+def cross_fit(
+    data: LearningSet,
+    *,
+    method: str,
+    config: LearningConfig,
+    seed: int,
+    workers: int = 1,
+    work: Path | None = None,
+    on_epoch: Callable[[], None] | None = None,
+) -> SegmentFit:
+    """Learn all members and choose the pass to stop at.
+
+    Parameters
+    ----------
+    data : LearningSet
+    method : str
+        A name in `METHODS`.
+    config : LearningConfig
+    seed : int
+    workers : int
+        Processes; the result does not depend on it.
+    work : Path, optional
+        Folder that every finished pass is saved in; a run that finds passes there goes on after them.
+    on_epoch : callable, optional
+        Called in this process for each finished member (with one worker: for each pass).
+    """
+    part = song_folds(data.song_labels(), data.groups, folds=config.members, seed=seed)[data.song]
+    jobs = [
+        _MemberJob(method, config, seed * 1000 + m, data.classes, part, m, work / f"member{m}" if work else None)
+        for m in range(config.members)
+    ]
+    if workers > 1:
+        runs = _run_in_processes(data, jobs, workers, on_epoch)
+    else:
+        runs = [_run_member(data.features, data.given, job, on_epoch) for job in jobs]
+    return _choose(data, part, runs)
+
+
+@dataclass(frozen=True)
+class _MemberJob:
+    method: str
+    config: LearningConfig
+    seed: int
+    classes: int
+    part: Int64
+    member: int
+    work: Path | None
+
+
+_Run = tuple[list[State], list[dict[str, Any]]]
+
+
+def _run_member(
+    features: NDArray[np.floating], given: Int64, job: _MemberJob, on_epoch: Callable[[], None] | None = None
+) -> _Run:
+    """Learn one member; return its state after each pass, with held-out probabilities in ``"held_out"``."""
+    torch.set_num_threads(1)  # results must not depend on the number of cores
+    rows, held_out = np.flatnonzero(job.part != job.member), np.flatnonzero(job.part == job.member)
+    trainer = METHODS[job.method](features, given, rows, classes=job.classes, config=job.config, seed=job.seed)
+    states, records = _saved_passes(job.work)
+    if states:
+        trainer.load_state(states[-1])
+    for epoch in range(len(states), job.config.epochs):
+        record = {"epoch": epoch, **trainer.run_epoch(epoch)}
+        state = trainer.state() | {"held_out": trainer.probabilities(held_out), "clean": trainer.clean()}
+        states.append(state)
+        records.append(record)
+        if job.work:
+            _save_pass(job.work, epoch, state, record)
+        if on_epoch:
+            on_epoch()
+    return [_without_optimiser(s) for s in states], records
+
+
+def _without_optimiser(state: State) -> State:
+    return {k: v for k, v in state.items() if not k.startswith("optimiser")}
+
+
+def _save_pass(work: Path, epoch: int, state: State, record: dict[str, Any]) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    part = work / f"{epoch:04d}.part"
+    arrays = {k: np.ascontiguousarray(v) for k, v in state.items()}
+    save_file(arrays, part, metadata={"record": json.dumps(record)})
+    part.replace(work / f"{epoch:04d}.safetensors")
+    previous = work / f"{epoch - 1:04d}.safetensors"
+    if previous.exists():
+        # Only the last pass needs the optimiser's moments; the others are two thirds smaller without.
+        _drop_moments(previous)
+
+
+def _drop_moments(file: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="numpy") as saved:
+        metadata = saved.metadata()
+    part = file.with_suffix(".part")
+    save_file(_without_optimiser(load_file(file)), part, metadata=metadata)
+    part.replace(file)
+
+
+def _saved_passes(work: Path | None) -> _Run:
+    from safetensors import SafetensorError, safe_open
+
+    states: list[State] = []
+    records: list[dict[str, Any]] = []
+    while work and (file := work / f"{len(states):04d}.safetensors").exists():
+        try:
+            with safe_open(file, framework="numpy") as saved:
+                record = json.loads(saved.metadata()["record"])
+            states.append(load_file(file))
+        except (SafetensorError, OSError):
+            break  # damaged from outside: go on from the pass before
+        records.append(record)
+    # The moments are in the last file only; without them (killed between two writes) that pass is learnt again.
+    while states and not any(k.startswith("optimiser") for k in states[-1]):
+        states.pop()
+        records.pop()
+    return states, records
+
+
+_shared: dict[str, Any] = {}
+
+
+def _load_shared(features: Path, given: Int64) -> None:
+    _shared["features"] = np.load(features, mmap_mode="r")
+    _shared["given"] = given
+
+
+def _run_shared(job: _MemberJob) -> _Run:
+    return _run_member(_shared["features"], _shared["given"], job)
+
+
+def _run_in_processes(
+    data: LearningSet, jobs: list[_MemberJob], workers: int, on_epoch: Callable[[], None] | None
+) -> list[_Run]:
+    with tempfile.TemporaryDirectory() as folder:
+        features = Path(folder) / "features.npy"
+        np.save(features, data.features)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(
+            min(workers, len(jobs), os.cpu_count() or 1), context, _load_shared, (features, data.given)
+        ) as pool:
+            runs = []
+            for run in pool.map(_run_shared, jobs):
+                runs.append(run)
+                for _ in range(len(run[0]) if on_epoch else 0):
+                    on_epoch()  # type: ignore[misc]
+            return runs
+
+
+def _choose(data: LearningSet, part: Int64, runs: list[_Run]) -> SegmentFit:
+    """Stop all members at the pass with the best held-out score, smoothed over three passes."""
+    songs, epochs = len(data.groups), len(runs[0][0])
+    reference = data.song_labels()
+    held_out = np.zeros((epochs, len(part), data.classes))
+    for m, (states, _) in enumerate(runs):
+        for e, state in enumerate(states):
+            held_out[e, part == m] = state["held_out"]
+    scores = [macro_f1(reference, song_mean(p, data.song, songs).argmax(axis=1), data.classes) for p in held_out]
+    padded = np.pad(scores, 1, mode="edge")
+    best = int(np.argmax((padded[:-2] + padded[1:-1] + padded[2:]) / 3))
+    clean = np.zeros(len(part))
+    for m, (states, _) in enumerate(runs):
+        clean[part != m] += states[best]["clean"] / (len(runs) - 1)
+    return SegmentFit(
+        [states[best] for states, _ in runs], best, held_out[best], clean, [records for _, records in runs], scores
+    )

@@ -1,0 +1,133 @@
+"""Segment networks: a perceptron for descriptors, a small convolutional network for log-mel spectrograms.
+
+Both take raw features and standardise them with the training set's mean and deviation, which travel inside the network,
+and return logits of shape (B, K). `augment` makes a view of raw features for training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emoseg.config import NetworkConfig
+
+
+class Standardise(nn.Module):
+    """``(x - mean) / deviation``, cut at +-6: a recording unlike any heard in training must not blow up."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Tensor, deviation: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", 1 / deviation.clamp_min(1e-6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardise `x`, shape (B, ...)."""
+        return ((x - self.mean) * self.scale).clamp(-6, 6)
+
+
+class Perceptron(nn.Module):
+    """Multilayer perceptron on a vector of descriptors."""
+
+    def __init__(self, mean: Tensor, deviation: Tensor, classes: int, config: NetworkConfig) -> None:
+        super().__init__()
+        self.standardise = Standardise(mean, deviation)
+        widths = [len(mean), *config.hidden]
+        layers: list[nn.Module] = []
+        for n_in, n_out in pairwise(widths):
+            layers += [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(config.dropout)]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map descriptors (B, F) to logits (B, K)."""
+        return self.layers(self.standardise(x))
+
+    @staticmethod
+    def augment(x: Tensor, deviation: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a view of descriptors: jitter of a tenth of each one's deviation."""
+        return x + 0.1 * deviation * torch.randn(x.shape, generator=generator)
+
+
+class ConvNet(nn.Module):
+    """Convolutional network on a log-mel spectrogram (bands, frames); pools by mean and maximum over time."""
+
+    def __init__(self, mean: Tensor, deviation: Tensor, classes: int, config: NetworkConfig) -> None:
+        super().__init__()
+        self.standardise = Standardise(mean, deviation)
+        blocks: list[nn.Module] = []
+        before = 1
+        for i, channels in enumerate(config.channels):
+            stride = 2 if i == 0 else 1  # the first block at half resolution: four times cheaper, no worse
+            blocks += [
+                nn.Conv2d(before, channels, 3 + 2 * (i == 0), stride=stride, padding=1 + (i == 0), bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
+            before = channels
+        self.blocks = nn.Sequential(*blocks)
+        with torch.no_grad():
+            bands = self.blocks.eval()(torch.zeros(1, 1, len(mean), 128)).shape[2]
+        self.head = nn.Sequential(
+            nn.Dropout(config.dropout),
+            nn.Linear(2 * before * bands, 128),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(128, classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map spectrograms (B, F, T) to logits (B, K)."""
+        h = self.blocks(self.standardise(x)[:, None])
+        pooled = torch.cat([h.mean(dim=3), h.amax(dim=3)], dim=1).flatten(1)
+        return self.head(pooled)
+
+    @staticmethod
+    def augment(x: Tensor, deviation: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a view of spectrograms: turned in time, level within +-3 dB, one band and one stretch masked."""
+        size, bands, frames = x.shape
+        turn = torch.randint(0, frames, (size, 1), generator=generator)
+        at = (torch.arange(frames)[None] + turn) % frames
+        view = torch.gather(x, 2, at[:, None].expand(-1, bands, -1))
+        view = view + 6 * torch.rand((size, 1, 1), generator=generator) - 3
+        fill = x.mean(dim=(1, 2), keepdim=True)
+        for length, widest, dim in ((bands, bands // 8, 1), (frames, frames // 8, 2)):
+            start = torch.randint(0, length, (size, 1), generator=generator)
+            width = torch.randint(0, widest + 1, (size, 1), generator=generator)
+            position = torch.arange(length)[None]
+            mask = (position >= start) & (position < start + width)
+            view = torch.where(mask[:, :, None] if dim == 1 else mask[:, None, :], fill, view)
+        return view
+
+
+SegmentNetwork = Perceptron | ConvNet
+
+
+def build_network(
+    features: NDArray[np.floating], rows: Sequence[int] | NDArray[np.int64], classes: int, config: NetworkConfig
+) -> SegmentNetwork:
+    """Build the network that suits the features, standardised by the given training rows.
+
+    Parameters
+    ----------
+    features : array, shape (S, F) or (S, F, T)
+        Descriptors or spectrograms.
+    rows : sequence of int
+        Training segments.
+    classes : int
+        Number of labels K.
+    config : NetworkConfig
+    """
+    train = np.asarray(features[np.asarray(rows)], dtype=np.float32)
+    if train.ndim == 2:
+        mean, deviation = train.mean(axis=0), train.std(axis=0)
+        return Perceptron(torch.from_numpy(mean), torch.from_numpy(deviation), classes, config)
+    mean, deviation = train.mean(axis=(0, 2))[:, None], train.std(axis=(0, 2))[:, None]
+    return ConvNet(torch.from_numpy(mean), torch.from_numpy(deviation), classes, config)

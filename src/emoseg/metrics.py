@@ -1,0 +1,109 @@
+"""Measures of agreement, calibration and detection, and paired intervals. Reference first, estimate second.
+
+All work on whole arrays, never on averages over batches. Label-wise measures count labels that occur in either array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emoseg.types import Float64, Int64
+
+Bool = NDArray[np.bool_]
+
+
+def confusion(reference: Int64, estimate: Int64, classes: int) -> Int64:
+    """Return counts of shape (K, K), reference by estimate."""
+    table = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(table, (reference, estimate), 1)
+    return table
+
+
+def macro_f1(reference: Int64, estimate: Int64, classes: int) -> float:
+    """Return the mean over labels of F1, in [0, 1]."""
+    table = confusion(reference, estimate, classes)
+    both = table.sum(axis=0) + table.sum(axis=1)
+    present = both > 0
+    return float(np.mean(2 * np.diag(table)[present] / both[present]))
+
+
+def recalls(reference: Int64, estimate: Int64, classes: int) -> Float64:
+    """Return each label's recall, shape (K,); NaN for labels that the reference lacks."""
+    table = confusion(reference, estimate, classes)
+    with np.errstate(invalid="ignore"):
+        return np.diag(table) / table.sum(axis=1)
+
+
+def balanced_accuracy(reference: Int64, estimate: Int64, classes: int) -> float:
+    """Return the mean recall over the labels of the reference, in [0, 1]."""
+    return float(np.nanmean(recalls(reference, estimate, classes)))
+
+
+def calibration_error(reference: Int64, probabilities: Float64, *, bins: int = 10) -> float:
+    """Return the expected calibration error, in [0, 1] (Guo et al., ICML 2017, eq. 3), over equal-mass bins.
+
+    Parameters
+    ----------
+    reference : array of int, shape (N,)
+    probabilities : array, shape (N, K)
+    bins : int
+        Bins of equal size by confidence: equal widths leave most bins empty on small sets.
+    """
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == reference
+    order = np.argsort(confidence, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    gaps = [abs(confidence[part].mean() - right[part].mean()) * len(part) for part in parts]
+    return float(np.sum(gaps) / len(reference))
+
+
+def auroc(positive: Bool, score: Float64) -> float:
+    """Return the area under the ROC curve of `score` for `positive` items; NaN where only one kind occurs.
+
+    The Mann-Whitney statistic with mid-ranks for ties.
+    """
+    from scipy.stats import rankdata
+
+    n_positive = int(positive.sum())
+    n_negative = len(positive) - n_positive
+    if not n_positive or not n_negative:
+        return float("nan")
+    ranks = rankdata(score)
+    return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+
+
+def average_precision(positive: Bool, score: Float64) -> float:
+    """Return the average precision of `score` for `positive` items: mean precision at each positive, ties pooled."""
+    if not positive.any():
+        return float("nan")
+    order = np.argsort(-score, kind="stable")
+    hits = np.cumsum(positive[order])
+    last_of_tie = np.append(np.diff(score[order]) != 0, True)
+    found, seen = hits[last_of_tie], np.flatnonzero(last_of_tie) + 1
+    return float(np.sum(np.diff(found, prepend=0) * found / seen) / positive.sum())
+
+
+def paired_bootstrap(
+    statistic: Callable[[Int64], float], songs: int, *, draws: int = 2000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Return the percentile interval of a statistic under resampling of songs.
+
+    Pairing comes from the statistic: it is given the drawn songs and computes all that is compared on the same ones.
+
+    Parameters
+    ----------
+    statistic : callable
+        Maps drawn song indices, shape (N,), to a number.
+    songs : int
+        Number of songs N.
+    draws : int
+    level : float
+        Coverage of the interval.
+    seed : int
+    """
+    rng = np.random.default_rng(seed)
+    values = [statistic(rng.integers(0, songs, songs)) for _ in range(draws)]
+    low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)

@@ -1,0 +1,195 @@
+"""The song model: from segment probabilities to the emotion of the song, calibrated.
+
+Statistics of the segment probabilities over a song (Han 2014 and a few more) go through a multinomial logistic
+regression whose starting point, and what its penalty pulls it back to, is the mean probability: where songs are few or
+labels bad, the song model is the mean probability, and it departs from it only as far as evidence carries. A last
+temperature, fitted on songs that the regression had not seen, makes the probabilities honest.
+
+References
+----------
+K. Han, D. Yu, I. Tashev. Speech emotion recognition using deep neural network and extreme learning machine.
+Interspeech 2014. (the statistics)
+C. Guo, G. Pleiss, Y. Sun, K. Weinberger. On calibration of modern neural networks. ICML 2017. (temperature scaling)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import log_softmax, softmax
+
+from emoseg.types import Float64, Int64
+
+HAN_THRESHOLD = 0.2
+PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+
+
+def song_statistics(probabilities: Float64) -> Float64:
+    """Summarise one song's segment probabilities.
+
+    Parameters
+    ----------
+    probabilities : array, shape (S, K)
+
+    Returns
+    -------
+    array, shape (7 * K,)
+        For each label: the log of the mean (the base), then mean, maximum, minimum, share of segments above 0.2
+        (Han 2014), standard deviation, and mean of the logs.
+    """
+    p = np.clip(probabilities, 1e-4, 1.0)
+    return np.concatenate(
+        [
+            np.log(p.mean(axis=0)),
+            p.mean(axis=0),
+            p.max(axis=0),
+            p.min(axis=0),
+            (p > HAN_THRESHOLD).mean(axis=0),
+            p.std(axis=0),
+            np.log(p).mean(axis=0),
+        ]
+    )
+
+
+def statistics_table(probabilities: Float64, song: Int64, songs: int) -> Float64:
+    """Return `song_statistics` of every song, shape (N, 7 * K); each song has at least one segment."""
+    return np.stack([song_statistics(probabilities[song == i]) for i in range(songs)])
+
+
+@dataclass(frozen=True)
+class SongModel:
+    """A fitted song model.
+
+    Parameters
+    ----------
+    mean, scale : array, shape (F,)
+        Standardisation of the statistics after the base.
+    weights : array, shape (F, K)
+    bias : array, shape (K,)
+    temperature : float
+        Divides the logits.
+    """
+
+    mean: Float64
+    scale: Float64
+    weights: Float64
+    bias: Float64
+    temperature: float
+
+    def logits(self, statistics: Float64) -> Float64:
+        """Return logits before the temperature, shape (N, K), of statistics of shape (N, 7 * K)."""
+        classes = len(self.bias)
+        base, rest = statistics[:, :classes], statistics[:, classes:]
+        return base + ((rest - self.mean) / self.scale) @ self.weights + self.bias
+
+    def predict(self, probabilities: Float64) -> Float64:
+        """Return the calibrated probabilities of one song, shape (K,), from its segments' (S, K)."""
+        return self.predict_table(song_statistics(probabilities)[None])[0]
+
+    def predict_table(self, statistics: Float64) -> Float64:
+        """Return the calibrated probabilities of many songs, shape (N, K)."""
+        return np.asarray(softmax(self.logits(statistics) / self.temperature, axis=1))
+
+
+def mean_model(classes: int, *, temperature: float = 1.0) -> SongModel:
+    """Return the song model that is the mean probability: no weights."""
+    size = 6 * classes
+    return SongModel(np.zeros(size), np.ones(size), np.zeros((size, classes)), np.zeros(classes), temperature)
+
+
+@dataclass(frozen=True)
+class SongFit:
+    """A fitted song model, and the probabilities (N, K) that it gives training songs when they are held out of it."""
+
+    model: SongModel
+    held_out: Float64
+
+
+def fit_song_model(statistics: Float64, labels: Int64, *, classes: int, folds: Int64) -> SongFit:
+    """Fit the song model on statistics of out-of-fold segment probabilities.
+
+    The strength of the penalty and the temperature come from cross-validation over `folds`: neither is fitted on a
+    song that the regression saw.
+
+    Parameters
+    ----------
+    statistics : array, shape (N, 7 * K)
+        Of out-of-fold segment probabilities: in-sample ones are over-confident.
+    labels : array of int, shape (N,)
+        Given song labels.
+    classes : int
+    folds : array of int, shape (N,)
+        Parts that do not split an artist.
+    """
+    held_out = {penalty: _cross_validated(statistics, labels, classes, folds, penalty) for penalty in PENALTIES}
+    fitted = {penalty: _temperature(logits, labels) for penalty, logits in held_out.items()}
+    best = min(PENALTIES, key=lambda penalty: fitted[penalty][1])
+    model = _fit(statistics, labels, classes, best)
+    temperature = fitted[best][0]
+    held_out_probabilities = np.asarray(softmax(held_out[best] / temperature, axis=1))
+    return SongFit(replace(model, temperature=temperature), held_out_probabilities)
+
+
+def fit_mean_model(statistics: Float64, labels: Int64, *, classes: int) -> SongModel:
+    """Fit the comparison: the mean probability with a temperature."""
+    temperature, _ = _temperature(statistics[:, :classes], labels)
+    return mean_model(classes, temperature=temperature)
+
+
+def _cross_validated(statistics: Float64, labels: Int64, classes: int, folds: Int64, penalty: float) -> Float64:
+    logits = np.zeros((len(labels), classes))
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        logits[held_out] = _fit(statistics[~held_out], labels[~held_out], classes, penalty).logits(statistics[held_out])
+    return logits
+
+
+def _fit(statistics: Float64, labels: Int64, classes: int, penalty: float) -> SongModel:
+    from scipy.optimize import minimize  # slow to import, and analysis never fits
+
+    base, rest = statistics[:, :classes], statistics[:, classes:]
+    mean, scale = rest.mean(axis=0), np.maximum(rest.std(axis=0), 1e-6)
+    x = (rest - mean) / scale
+    one_hot = np.eye(classes)[labels]
+
+    def loss(flat: Float64) -> tuple[float, Float64]:
+        weights, bias = flat[:-classes].reshape(-1, classes), flat[-classes:]
+        log_p = log_softmax(base + x @ weights + bias, axis=1)
+        error = (np.exp(log_p) - one_hot) / len(labels)
+        value = -(one_hot * log_p).sum() / len(labels) + penalty * (flat**2).sum() / 2
+        return float(value), np.concatenate([(x.T @ error).ravel(), error.sum(axis=0)]) + penalty * flat
+
+    start = np.zeros(x.shape[1] * classes + classes)
+    flat = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
+    return SongModel(mean, scale, flat[:-classes].reshape(-1, classes), flat[-classes:], 1.0)
+
+
+def _temperature(logits: Float64, labels: Int64) -> tuple[float, float]:
+    """Return the temperature in [0.05, 20] with the least negative log-likelihood, and that likelihood per song."""
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_t: float) -> float:
+        log_p = log_softmax(logits / np.exp(log_t), axis=1)
+        return float(-log_p[np.arange(len(labels)), labels].mean())
+
+    best = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
+    return float(np.exp(best.x)), float(best.fun)
+
+
+def song_model_arrays(model: SongModel) -> dict[str, Float64]:
+    """Return the model as named arrays, for the model folder."""
+    return {
+        "mean": model.mean,
+        "scale": model.scale,
+        "weights": model.weights,
+        "bias": model.bias,
+        "temperature": np.array([model.temperature]),
+    }
+
+
+def song_model_from_arrays(arrays: dict[str, Float64]) -> SongModel:
+    """Inverse of `song_model_arrays`."""
+    return SongModel(
+        arrays["mean"], arrays["scale"], arrays["weights"], arrays["bias"], float(arrays["temperature"][0])
+    )

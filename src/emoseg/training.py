@@ -1,0 +1,206 @@
+"""`emoseg train`: a corpus in, a model folder out; goes on where a killed run stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import emoseg
+from emoseg.config import TrainConfig, config_hash
+from emoseg.corpora.base import Corpus
+from emoseg.corpora.segments import CorpusSegments, load_segments
+from emoseg.errors import ConfigError, MissingExtraError
+from emoseg.frontends import build_frontend
+from emoseg.metrics import calibration_error, macro_f1
+from emoseg.model import (
+    CARD_FILE,
+    CONFIG_FILE,
+    SEGMENT_FILE,
+    SONG_FILE,
+    WEIGHTS_FILE,
+    ModelConfig,
+    ModelFolder,
+    file_checksum,
+    load_model,
+)
+from emoseg.progress import progress
+from emoseg.song import song_model_arrays
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A new model folder, and the songs that could not be learnt from, a line each."""
+
+    model: ModelFolder
+    left_out: tuple[str, ...]
+
+
+def require_train_extra() -> None:
+    """Raise `MissingExtraError` unless the packages that learning needs are installed."""
+    from importlib.util import find_spec
+
+    if any(find_spec(name) is None for name in ("torch", "sklearn", "onnx", "onnxscript")):
+        raise MissingExtraError("learning", "train")
+
+
+def train(
+    corpus: Corpus,
+    out: Path,
+    *,
+    config: TrainConfig,
+    seed: int = 0,
+    workers: int | None = None,
+    cache: Path | None = None,
+    quiet: bool = False,
+) -> Trained:
+    """Learn a model folder.
+
+    Every finished pass is kept in a folder beside `out` until the model is written; the same call after a kill goes on
+    from there and gives the same model as an uninterrupted run.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    out : Path
+        Must not exist, or be an empty folder.
+    config : TrainConfig
+    seed : int
+    workers : int, optional
+        Processes; default the number of cores. The model does not depend on it.
+    cache : Path, optional
+        Folder of the feature store.
+    quiet : bool
+        No progress bars.
+
+    Raises
+    ------
+    ConfigError
+        `out` is not free, or holds the passes of a run with other settings.
+    CorpusError
+        The corpus cannot be learnt from.
+    """
+    require_train_extra()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out}: exists already; choose another --out")
+    from emoseg.learning.pipeline import learn
+
+    segments = load_segments(corpus, config, cache=cache, workers=workers, quiet=quiet)
+    work = _work_folder(out, config_hash(config, f"seed {seed}", corpus_hash(segments)))
+    members = config.learning.members * len(config.frontends) * config.learning.epochs
+    with progress(f"learning ({config.method})", members, unit="passes", quiet=quiet) as bar:
+        learned = learn(
+            segments.table.features,
+            segments.inherited,
+            segments.song,
+            segments.groups(),
+            classes=len(corpus.space.labels),
+            method=config.method,
+            config=config.learning,
+            seed=seed,
+            workers=workers or os.cpu_count() or 1,
+            work=work,
+            on_progress=bar.advance,
+        )
+    _write_folder(out, learned, segments, corpus, config, seed)
+    shutil.rmtree(work)
+    return Trained(load_model(out), segments.left_out)
+
+
+def corpus_hash(segments: CorpusSegments) -> str:
+    """Return a hash of which songs were learnt from and their labels: 16 hexadecimal digits."""
+    parts = [[song.id, song.label, song.artist] for song in segments.songs]
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
+
+
+def _work_folder(out: Path, fingerprint: str) -> Path:
+    work = out.with_name(f".{out.name}.unfinished")
+    marker = work / "settings"
+    if work.exists() and (not marker.is_file() or marker.read_text() != fingerprint):
+        raise ConfigError(f"{work}: holds an unfinished run with other settings or songs; delete it or change --out")
+    work.mkdir(parents=True, exist_ok=True)
+    marker.write_text(fingerprint)
+    return work
+
+
+def _write_folder(
+    out: Path, learned: Any, segments: CorpusSegments, corpus: Corpus, config: TrainConfig, seed: int
+) -> None:
+    from safetensors.numpy import save_file
+
+    from emoseg.learning.ensemble import export_onnx
+
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    built = {f.name: build_frontend(f, config.segment) for f in config.frontends}
+    export_onnx(learned.ensemble, {name: f.shape() for name, f in built.items()}, part / SEGMENT_FILE)
+    weights = {k: np.ascontiguousarray(v.numpy()) for k, v in learned.ensemble.state_dict().items()}
+    save_file(weights, part / WEIGHTS_FILE)
+    save_file(song_model_arrays(learned.song_model), part / SONG_FILE)
+    figures = _figures(learned, segments, len(corpus.space.labels))
+    model_config = ModelConfig(
+        name=out.name,
+        version="1",
+        emoseg_version=emoseg.__version__,
+        space=corpus.space.to_json(),
+        segment=config.segment,
+        frontends=config.frontends,
+        frontend_versions=tuple(f.version for f in built.values()),
+        training={
+            "corpus": corpus.name,
+            "songs": len(segments.songs),
+            "segments": len(segments.song),
+            "hash": corpus_hash(segments),
+            "licence": corpus.licence,
+            "citation": corpus.citation,
+            "method": config.method,
+            "seed": seed,
+            "learning": config.learning.model_dump(mode="json"),
+        },
+        figures=figures,
+        checksums={name: file_checksum(part / name) for name in (SEGMENT_FILE, SONG_FILE, WEIGHTS_FILE)},
+    )
+    (part / CONFIG_FILE).write_text(model_config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (part / CARD_FILE).write_text(_card(model_config, corpus), encoding="utf-8")
+    if out.exists():
+        out.rmdir()  # empty, as checked before learning
+    part.replace(out)
+
+
+def _figures(learned: Any, segments: CorpusSegments, classes: int) -> dict[str, float]:
+    """Measure on the training songs, each held out of the members and the song model that judge it."""
+    held_out, labels = learned.song_held_out, segments.song_labels
+    return {
+        "held_out_macro_f1": macro_f1(labels, held_out.argmax(axis=1), classes),
+        "held_out_calibration_error": calibration_error(labels, held_out),
+        "temperature": learned.song_model.temperature,
+        "segments_flagged": float(np.mean(learned.clean < 0.5)),
+    }
+
+
+def _card(config: ModelConfig, corpus: Corpus) -> str:
+    training, figures = config.training, config.figures
+    labels = ", ".join(corpus.space.labels)
+    counts = ", ".join(f"{label} {n}" for label, n in corpus.counts().items())
+    return f"""# {config.name}
+
+Music emotion over time, learnt with emoseg {config.emoseg_version} (method `{training["method"]}`).
+
+- Emotion space: {corpus.space.name} ({labels}). {corpus.space.rule}
+- Learnt from: {corpus.name}, {training["songs"]} songs ({counts}), {training["segments"]} segments of \
+{config.segment.length_s:g} s.
+- Terms of the training data: {corpus.licence}
+- Cite: {corpus.citation or "no citation known"}
+- Song-level macro-F1 on training songs, each held out of the networks and the song model that judge it: \
+{figures["held_out_macro_f1"]:.3f}; expected calibration error {figures["held_out_calibration_error"]:.3f}.
+- Segments whose inherited label the learner does not trust: {figures["segments_flagged"]:.1%}.
+
+These figures come from the training corpus and its own labels. For figures on held-out songs, run `emoseg evaluate`.
+"""

@@ -1,0 +1,137 @@
+"""How emotions look and read for people: colours, one-character marks, plain words, and clock times.
+
+Shared by the terminal table and the HTML report, so the same label has the same colour and words in both. Everything
+here is a pure function of the emotion space; nothing depends on the recording.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from emoseg.types import EmotionSpace
+
+
+@dataclass(frozen=True)
+class Swatch:
+    """The colour of one label on a light and on a dark page, as ``#rrggbb``."""
+
+    light: str
+    dark: str
+
+
+# Chosen by the smallest CIE76 difference of any pair under normal vision and simulated protan, deutan and tritan
+# vision (Machado, Oliveira and Fernandes 2009, severity 1): above 20 for the quadrants, 13 for the first eight others.
+QUADRANT_SWATCHES = {
+    "Q1": Swatch("#DDA22E", "#E9B94E"),
+    "Q2": Swatch("#C04A5A", "#D4606F"),
+    "Q3": Swatch("#2F5FA8", "#5C8AE0"),
+    "Q4": Swatch("#4FA893", "#7FD4BC"),
+}
+OTHER_SWATCHES = tuple(
+    Swatch(light, dark)
+    for light, dark in (
+        ("#882255", "#E0808F"),
+        ("#8FB339", "#B9B94A"),
+        ("#332288", "#6F8AF0"),
+        ("#E58FA0", "#7C6A9E"),
+        ("#117733", "#A9784C"),
+        ("#5AA9D6", "#9AD8F5"),
+        ("#4F6BC9", "#F2B8C6"),
+        ("#AA4499", "#E6D68A"),
+        ("#CC6677", "#CF74C2"),
+        ("#7A4A21", "#B8487F"),
+        ("#999933", "#4FBFAB"),
+        ("#44AA99", "#3E9E5C"),
+    )
+)
+
+# Where a label lies in the plane, as signs of (valence, arousal), and the words of Russell's circumplex for it
+# (Russell 1980, "A circumplex model of affect").
+_WORDS: dict[tuple[int, int], tuple[str, ...]] = {
+    (1, 1): ("happy", "excited"),
+    (-1, 1): ("angry", "tense"),
+    (-1, -1): ("sad", "gloomy"),
+    (1, -1): ("calm", "content"),
+    (1, 0): ("pleasant",),
+    (-1, 0): ("unpleasant",),
+    (0, 1): ("energetic",),
+    (0, -1): ("quiet",),
+}
+
+
+def swatches(labels: Sequence[str]) -> tuple[Swatch, ...]:
+    """Return a colour per label: fixed for the quadrants, by position for all others (repeating after twelve)."""
+    return tuple(
+        QUADRANT_SWATCHES.get(label, OTHER_SWATCHES[i % len(OTHER_SWATCHES)]) for i, label in enumerate(labels)
+    )
+
+
+def marks(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return one distinct character per label, such as ``1 2 3 4`` for the quadrants.
+
+    The first unused letter or digit of the label after the part that all labels begin with; ``#`` when none is left.
+    """
+    first, last = min(labels), max(labels)
+    shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    chosen: list[str] = []
+    for label in labels:
+        candidates = label[shared:] + label[:shared] + "123456789abcdefghijklmnopqrstuvwxyz"
+        free = (c for c in candidates if c.isalnum() and c not in chosen)
+        chosen.append(next(free, "#"))
+    return tuple(chosen)
+
+
+def words(space: EmotionSpace, label: str) -> tuple[str, ...]:
+    """Return plain words for a label, such as ``("happy", "excited")`` for Q1; empty where the label is the word."""
+    if label not in QUADRANT_SWATCHES and space.name not in ("valence", "arousal"):
+        return ()
+    axis = space.axes[space.index(label)]
+    return _WORDS.get((_sign(axis.valence), _sign(axis.arousal)), ())
+
+
+def caption(space: EmotionSpace, label: str) -> str:
+    """Return the label with its words, such as ``"Q1 happy/excited"``."""
+    return " ".join([legible(label), "/".join(words(space, label))]).strip()
+
+
+def on_colour(colour: str) -> str:
+    """Return black or white text, whichever stands out more on `colour`.
+
+    References
+    ----------
+    W3C, Web Content Accessibility Guidelines 2.2, "relative luminance" and "contrast ratio".
+    """
+    red, green, blue = (_linear(int(colour[i : i + 2], 16) / 255) for i in (1, 3, 5))
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#ffffff"
+
+
+def clock(seconds: float, *, decimals: int = 0) -> str:
+    """Return a time as ``m:ss``, or ``h:mm:ss`` from one hour on, with `decimals` digits after the seconds."""
+    ticks = round(max(seconds, 0.0) * 10**decimals)
+    whole, fraction = divmod(ticks, 10**decimals)
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    tail = f".{fraction:0{decimals}d}" if decimals else ""
+    return f"{hours}:{minute:02d}:{second:02d}{tail}" if hours else f"{minute}:{second:02d}{tail}"
+
+
+def file_name(path: str) -> str:
+    """Return a recording's file name without its folders, legible."""
+    return legible(Path(path).name or path)
+
+
+def legible(text: str) -> str:
+    """Replace what cannot be shown (control characters, bytes of a file name that are not UTF-8) by U+FFFD."""
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
+
+
+def _sign(value: float | None) -> int:
+    return 0 if not value else (1 if value > 0 else -1)
+
+
+def _linear(channel: float) -> float:
+    return channel / 12.92 if channel <= 0.04045 else float(((channel + 0.055) / 1.055) ** 2.4)

@@ -1,0 +1,25 @@
+"""Sonic Visualiser: spans as CSV without a header, read by *File > Import Annotation Layer* as a regions layer."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from emoseg.types import Analysis
+from emoseg.writers.json_lines import rounded
+
+
+def render(analysis: Analysis) -> str:
+    """Return the spans as ``time,duration,label`` rows, times in seconds.
+
+    Raises
+    ------
+    EmosegError
+        A time is not finite.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    for span in analysis.spans:
+        start_s, end_s = (rounded(t, analysis.path) for t in (span.start_s, span.end_s))
+        table.writerow([f"{start_s:.6f}", f"{end_s - start_s:.6f}", span.label])
+    return text.getvalue()

@@ -1,0 +1,148 @@
+"""A readable table for the terminal: one row a recording, its emotion over time as a strip of marked blocks.
+
+The strip needs no colour: each cell also carries the mark of its label, and the legend beneath tells the marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from emoseg.types import Analysis, AnalysisFailure, EmotionSpace
+from emoseg.writers.appearance import caption, clock, file_name, legible, marks, on_colour, swatches
+
+STRIP_CELLS = 40
+MIN_STRIP_CELLS = 12
+SPAN_ROWS = 40
+# Widest that the other five columns of the overview get, with the space around them.
+OTHER_COLUMNS = 50
+
+
+def render(results: Sequence[Analysis | AnalysisFailure], console: Console) -> None:
+    """Print results as a table, then the legend, the model, the emotion space, and each failure with its cause.
+
+    A single recording also gets the table of its spans.
+
+    Parameters
+    ----------
+    results : sequence of Analysis or AnalysisFailure
+    console : rich.console.Console
+        From 80 columns on nothing wraps except long file names.
+    """
+    analyses = [result for result in results if isinstance(result, Analysis)]
+    if analyses:
+        console.print(_overview(analyses, console.width))
+    if len(results) == 1 and analyses:
+        console.print(_span_table(analyses[0]))
+    spaces: dict[str, EmotionSpace] = {str(analysis.space): analysis.space for analysis in analyses}
+    for space in spaces.values():
+        console.print(_legend(space, console.width))
+    for line in _provenance(analyses):
+        console.print(Text(line, style="dim"))
+    for result in results:
+        if isinstance(result, AnalysisFailure):
+            console.print(_failure(result))
+
+
+def _failure(failure: AnalysisFailure) -> Text:
+    path, message = legible(failure.path), legible(failure.message)
+    # Most messages begin with the file already.
+    cause = message.removeprefix(f"{path}: ")
+    return Text.assemble(("failed ", "bold red"), (path, "bold"), f": {cause} ({failure.error_type})")
+
+
+def _overview(analyses: Sequence[Analysis], width: int) -> Table:
+    cells = max(MIN_STRIP_CELLS, min(STRIP_CELLS, width - OTHER_COLUMNS))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("recording / over time", overflow="fold", min_width=MIN_STRIP_CELLS, max_width=cells)
+    table.add_column("length", justify="right", no_wrap=True)
+    table.add_column("song emotion", overflow="fold", max_width=16)
+    table.add_column("conf.", justify="right", no_wrap=True)
+    table.add_column("val.", justify="right", no_wrap=True)
+    table.add_column("aro.", justify="right", no_wrap=True)
+    for analysis in analyses:
+        song = analysis.song
+        table.add_row(
+            Text(file_name(analysis.path) + "\n").append_text(_strip(analysis, cells)),
+            clock(analysis.duration_s),
+            Text(caption(analysis.space, song.label), style="bold"),
+            f"{song.confidence:.0%}",
+            _signed(song.valence),
+            _signed(song.arousal),
+        )
+    return table
+
+
+def _strip(analysis: Analysis, most: int) -> Text:
+    """Return equal stretches of the recording, each as the mark of the label in its middle."""
+    strip = Text()
+    cells = min(most, len(analysis.segments))
+    labels = analysis.space.labels
+    blocks = dict(zip(labels, _blocks(analysis.space), strict=True))
+    following = 0
+    for cell in range(cells):
+        middle_s = (cell + 0.5) / cells * analysis.duration_s
+        while following < len(analysis.spans) - 1 and analysis.spans[following].end_s <= middle_s:
+            following += 1
+        strip.append_text(blocks[analysis.spans[following].label])
+    return strip
+
+
+def _blocks(space: EmotionSpace) -> list[Text]:
+    colours = [swatch.light for swatch in swatches(space.labels)]
+    return [
+        Text(mark, style=f"{on_colour(colour)} on {colour}")
+        for mark, colour in zip(marks(space.labels), colours, strict=True)
+    ]
+
+
+def _legend(space: EmotionSpace, width: int) -> Text:
+    """Return each mark with its label, in lines of at most `width` columns that keep the two together."""
+    legend, used = Text(), 0
+    for label, block in zip(space.labels, _blocks(space), strict=True):
+        entry = Text.assemble(block, " ", caption(space, label))
+        if used and used + 3 + entry.cell_len > width:
+            legend.append("\n")
+            used = 0
+        elif used:
+            legend.append("   ")
+            used += 3
+        legend.append_text(entry)
+        used += entry.cell_len
+    return legend
+
+
+def _span_table(analysis: Analysis) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("start", justify="right")
+    table.add_column("end", justify="right")
+    table.add_column("emotion")
+    blocks = dict(zip(analysis.space.labels, _blocks(analysis.space), strict=True))
+    for span in analysis.spans[:SPAN_ROWS]:
+        name = Text.assemble(blocks[span.label], " ", caption(analysis.space, span.label))
+        table.add_row(clock(span.start_s, decimals=1), clock(span.end_s, decimals=1), name)
+    if len(analysis.spans) > SPAN_ROWS:
+        table.add_row(
+            "...", "...", f"and {len(analysis.spans) - SPAN_ROWS} more: write a file to see all (--format csv)"
+        )
+    return table
+
+
+def _provenance(analyses: Sequence[Analysis]) -> list[str]:
+    """Return what a reader needs to trust the numbers, each line once."""
+    lines: dict[str, None] = {}
+    for analysis in analyses:
+        space = analysis.space
+        lines[f"model {legible(analysis.model_name)} {legible(analysis.model_version)}"] = None
+        lines[f"emotion space {legible(space.name)}: {legible(space.rule or ', '.join(space.labels))}"] = None
+    if any(analysis.song.valence is not None or analysis.song.arousal is not None for analysis in analyses):
+        lines["valence and arousal are derived from the label probabilities, range [-1, 1]"] = None
+    return list(lines)
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2f}"
