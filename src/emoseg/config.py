@@ -92,6 +92,8 @@ class SsslConfig(_Frozen):
     warmup_epochs: int = Field(5, ge=1, description="Passes of plain training before labels are questioned.")
     clean_threshold: float = Field(0.5, gt=0, lt=1, description="Clean probability above which a label is trusted.")
     temperature: float = Field(0.5, gt=0, le=1, description="Sharpening temperature T.")
+    momentum: float = Field(0.5, ge=0, lt=1, description="Share of earlier passes in the guess of a noisy label.")
+    song_weight: float = Field(0.3, ge=0, le=1, description="Share of the song's mean in the guess of a noisy label.")
     noisy_weight: float = Field(1.0, ge=0, description="Weight lambda_u of the noisy part's loss, after the ramp.")
     ramp_epochs: int = Field(5, ge=1, description="Passes over which the noisy part's weight grows from 0.")
     consistency_weight: float = Field(0.1, ge=0, description="Weight of the KL consistency term between two views.")

@@ -25,6 +25,14 @@ HAN_THRESHOLD = 0.2
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
+def song_mean(values: Float64, song: Int64) -> Float64:
+    """Return for each segment the mean over all segments of its song, shape (S, K)."""
+    _, index = np.unique(song, return_inverse=True)
+    total = np.zeros((index.max() + 1, values.shape[1]))
+    np.add.at(total, index, values)
+    return (total / np.bincount(index)[:, None])[index]
+
+
 def song_statistics(probabilities: Float64) -> Float64:
     """Summarise one song's segment probabilities.
 

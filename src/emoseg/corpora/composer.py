@@ -255,7 +255,7 @@ def draw_artist(rng: np.random.Generator) -> Artist:
         tilt_db=0.8 * float(normal()),
         reverb_s=float(uniform(0.3, 1.3)),
         reverb_db=float(uniform(-20, -9)),
-        noise_db=float(uniform(-58, -36)),
+        noise_db=float(uniform(-66, -42)),
         hum_hz=float(rng.choice([0.0, 0.0, 50.0, 60.0])),
         level_db=1.5 * float(normal()),
         sevenths=float(uniform(0, 0.3)),
@@ -534,7 +534,7 @@ def _drums(
 ) -> Iterator[Note]:
     cues = section.cues
     beat_s = section.bar_s / plan.beats
-    if cues.drums < 0.3:
+    if cues.drums < 0.33:
         return
     soft = cues.drums < 0.52
     if first and not soft and cues.level_db > -5:
@@ -547,7 +547,7 @@ def _drums(
             yield Note("brush" if soft else "snare", at_s + beat * beat_s, 0.3, 0, 0.5 if soft else 0.8)
         ticks = 1 if soft else 2 if cues.density < 0.68 or beat_s < 0.4 else 4
         for tick in range(ticks):
-            yield Note("hat", at_s + (beat + tick / ticks) * beat_s, 0.1, 0, 0.3 if tick else 0.45)
+            yield Note("hat", at_s + (beat + tick / ticks) * beat_s, 0.1, 0, 0.15 if soft else 0.3 if tick else 0.45)
     if fill and not soft:
         for i in range(4):
             yield Note("snare", at_s + section.bar_s - (4 - i) * beat_s / 4, 0.2, 0, 0.4 + 0.12 * i)

@@ -57,8 +57,8 @@ class _Timbre:
     """A family of waveforms: harmonic h has amplitude h to the power of -`slope`, even ones times `even`.
 
     Frequency modulation of index `fm` at the pitch's own frequency adds brass-like partials. `decay_s` is the time to
-    fall by 60 dB, None for a sustained tone; `breath` is noise that rides on the tone; `chorus` is in cents; `vibrato` says whether
-    players of it use any.
+    fall by 60 dB, None for a sustained tone; `breath` is noise that rides on the tone; `chorus` is in
+    cents; `vibrato` says whether players of the instrument use any.
     """
 
     slope: float
@@ -186,7 +186,7 @@ class _Studio:
         if not drums.any():
             return tones
         # Drums stand in a fixed relation to the rest, or a song of thin textures would be all drums.
-        drums *= gains["drums"] * (0.25 + 0.7 * cues.drums) * _rms(tones) / _rms(drums)
+        drums *= gains["drums"] * (0.08 + 0.95 * cues.drums**2) * _rms(tones) / _rms(drums)
         return tones + drums
 
 
@@ -263,16 +263,15 @@ class _Voice:
 
     def _make_waves(self, pitch_hz: float) -> _Waves:
         timbre = self._timbre
-        count = int(min(48, 0.47 * self._bench.rate / pitch_hz))
+        count = max(1, int(min(48, 0.47 * self._bench.rate / pitch_hz)))
         h = np.arange(1, count + 1)
         amplitudes = h**-timbre.slope * np.where(h % 2 == 0, timbre.even, 1.0)
         if timbre.fm:
-            # Chowning 1973: a sine that modulates itself at ratio 1 has sidebands at all harmonics.
+            # At a ratio of 1 the sidebands are harmonics (Chowning, "The synthesis of complex audio spectra", 1973).
             x = 2 * np.pi * np.arange(256) / 256
             amplitudes = amplitudes + np.abs(np.fft.rfft(np.sin(x + timbre.fm * np.sin(x))))[1 : count + 1] / 128
-        amplitudes *= np.where(
-            h <= len(self._bench.colour), self._bench.colour[np.minimum(h, len(self._bench.colour)) - 1], 1.0
-        )
+        coloured = min(count, len(self._bench.colour))
+        amplitudes[:coloured] *= self._bench.colour[:coloured]
         opened = amplitudes / (1 + (h * pitch_hz / self._cutoff_hz) ** 2)
         scale = 1 / np.sqrt(0.5 * np.sum(opened**2))
         bright = _period(opened * scale)
@@ -285,7 +284,8 @@ class _Voice:
 def _period(amplitudes: Float64) -> Float32:
     """Return one period of a waveform with these amplitudes of harmonics 1, 2, ..., at quadratic phases.
 
-    Schroeder's phases (1970) keep the crest factor low, so that peaks say little about the number of harmonics.
+    The phases of Schroeder ("Synthesis of low-peak-factor signals", IEEE Trans. Information Theory 16(1), 1970) keep
+    the crest factor low, so that a bright tone does not clip before a dark one.
     """
     h = np.arange(1, len(amplitudes) + 1)
     spectrum = np.zeros(_TABLE // 2 + 1, dtype=np.complex128)

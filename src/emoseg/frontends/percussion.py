@@ -19,8 +19,8 @@ def median(x: Float32, *, length: int, axis: int) -> Float32:
     return middle
 
 
-def harmonic_share(power: Float32, *, frames: int = 9, bins: int = 13) -> Float32:
-    """Share of each bin that is sustained rather than struck, 0-1, same shape as `power` (T, F).
+def harmonic_share(magnitude: Float32, *, frames: int = 9, bins: int = 13) -> Float32:
+    """Share of each bin that is sustained rather than struck, 0-1, same shape as `magnitude` (T, F).
 
     A Wiener mask between the median along time (tones stay) and the median along frequency (strokes are broad).
 
@@ -28,8 +28,8 @@ def harmonic_share(power: Float32, *, frames: int = 9, bins: int = 13) -> Float3
     ----------
     FitzGerald, D. (2010). Harmonic/percussive separation using median filtering. DAFx.
     """
-    tones = np.square(median(power, length=frames, axis=0))
-    strokes = np.square(median(power, length=bins, axis=1))
+    tones = np.square(median(magnitude, length=frames, axis=0))
+    strokes = np.square(median(magnitude, length=bins, axis=1))
     return np.asarray((tones + 1e-20) / (tones + strokes + 2e-20), dtype=np.float32)
 
 

@@ -55,7 +55,7 @@ def pulse(strength: NDArray[Any], frames_per_s: float) -> Blocks:
     -------
     dict: ``bands`` (9,), the highest autocorrelation in each range of tempi of `TEMPO_EDGES_BPM`; ``clarity``, the
     highest of all; ``tempo`` (log2 of bpm / 100), weighted towards the tempi people tap; ``octave`` (2,), the strength
-    at half and double that tempo; ``entropy`` of the tempogram (0-1).
+    at double and half that tempo; ``entropy`` of the tempogram (0-1).
 
     References
     ----------

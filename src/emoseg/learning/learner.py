@@ -27,6 +27,7 @@ from emoseg.config import LearningConfig
 from emoseg.corpora.splits import song_folds
 from emoseg.learning.methods import METHODS, State
 from emoseg.metrics import macro_f1
+from emoseg.song import song_mean
 from emoseg.types import Float64, Int64
 
 
@@ -89,13 +90,6 @@ class SegmentFit:
     scores: list[float]
 
 
-def song_mean(values: Float64, song: Int64, songs: int) -> Float64:
-    """Return the mean over each song's segments: (S, K) to (N, K); a song without segments gives zeros."""
-    total = np.zeros((songs, values.shape[1]))
-    np.add.at(total, song, values)
-    return total / np.maximum(np.bincount(song, minlength=songs), 1)[:, None]
-
-
 def cross_fit(
     data: LearningSet,
     *,
@@ -130,7 +124,7 @@ def cross_fit(
     if workers > 1:
         runs = _run_in_processes(data, jobs, workers, on_epoch)
     else:
-        runs = [_run_member(data.features, data.given, job, on_epoch) for job in jobs]
+        runs = [_run_member(data.features, data.given, data.song, job, on_epoch) for job in jobs]
     return _choose(data, part, runs)
 
 
@@ -149,12 +143,16 @@ _Run = tuple[list[State], list[dict[str, Any]]]
 
 
 def _run_member(
-    features: NDArray[np.floating], given: Int64, job: _MemberJob, on_epoch: Callable[[], None] | None = None
+    features: NDArray[np.floating],
+    given: Int64,
+    song: Int64,
+    job: _MemberJob,
+    on_epoch: Callable[[], None] | None = None,
 ) -> _Run:
     """Learn one member; return its state after each pass, with held-out probabilities in ``"held_out"``."""
     torch.set_num_threads(1)  # results must not depend on the number of cores
     rows, held_out = np.flatnonzero(job.part != job.member), np.flatnonzero(job.part == job.member)
-    trainer = METHODS[job.method](features, given, rows, classes=job.classes, config=job.config, seed=job.seed)
+    trainer = METHODS[job.method](features, given, song, rows, classes=job.classes, config=job.config, seed=job.seed)
     states, records = _saved_passes(job.work)
     if states:
         trainer.load_state(states[-1])
@@ -219,13 +217,13 @@ def _saved_passes(work: Path | None) -> _Run:
 _shared: dict[str, Any] = {}
 
 
-def _load_shared(features: Path, given: Int64) -> None:
+def _load_shared(features: Path, given: Int64, song: Int64) -> None:
     _shared["features"] = np.load(features, mmap_mode="r")
-    _shared["given"] = given
+    _shared["given"], _shared["song"] = given, song
 
 
 def _run_shared(job: _MemberJob) -> _Run:
-    return _run_member(_shared["features"], _shared["given"], job)
+    return _run_member(_shared["features"], _shared["given"], _shared["song"], job)
 
 
 def _run_in_processes(
@@ -236,7 +234,7 @@ def _run_in_processes(
         np.save(features, data.features)
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(
-            min(workers, len(jobs), os.cpu_count() or 1), context, _load_shared, (features, data.given)
+            min(workers, len(jobs), os.cpu_count() or 1), context, _load_shared, (features, data.given, data.song)
         ) as pool:
             runs = []
             for run in pool.map(_run_shared, jobs):
@@ -248,13 +246,14 @@ def _run_in_processes(
 
 def _choose(data: LearningSet, part: Int64, runs: list[_Run]) -> SegmentFit:
     """Stop all members at the pass with the best held-out score, smoothed over three passes."""
-    songs, epochs = len(data.groups), len(runs[0][0])
+    epochs = len(runs[0][0])
+    _, first = np.unique(data.song, return_index=True)
     reference = data.song_labels()
     held_out = np.zeros((epochs, len(part), data.classes))
     for m, (states, _) in enumerate(runs):
         for e, state in enumerate(states):
             held_out[e, part == m] = state["held_out"]
-    scores = [macro_f1(reference, song_mean(p, data.song, songs).argmax(axis=1), data.classes) for p in held_out]
+    scores = [macro_f1(reference, song_mean(p, data.song)[first].argmax(axis=1), data.classes) for p in held_out]
     padded = np.pad(scores, 1, mode="edge")
     best = int(np.argmax((padded[:-2] + padded[1:-1] + padded[2:]) / 3))
     clean = np.zeros(len(part))

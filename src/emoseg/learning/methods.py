@@ -22,6 +22,7 @@ from emoseg.config import LearningConfig
 from emoseg.learning import semisup
 from emoseg.learning.networks import SegmentNetwork, build_network
 from emoseg.learning.noise import CleanProbability, clean_probability
+from emoseg.song import song_mean
 from emoseg.types import Float64, Int64
 
 State = dict[str, NDArray[Any]]
@@ -36,6 +37,8 @@ class Trainer(ABC):
         Features of all segments; only training rows are learnt from.
     given : array of int, shape (S,)
         Given labels, some of them wrong.
+    song : array of int, shape (S,)
+        Song of each segment.
     rows : array of int, shape (n,)
         Training segments.
     classes : int
@@ -50,13 +53,14 @@ class Trainer(ABC):
         self,
         features: NDArray[np.floating],
         given: Int64,
+        song: Int64,
         rows: Int64,
         *,
         classes: int,
         config: LearningConfig,
         seed: int,
     ) -> None:
-        self.features, self.given, self.rows = features, given, rows
+        self.features, self.given, self.song, self.rows = features, given, song, rows
         self.classes, self.config, self.seed = classes, config, seed
         self.one_hot = functional.one_hot(torch.from_numpy(given), classes).float()
         shares = np.bincount(given[rows], minlength=classes) / len(rows)
@@ -225,14 +229,21 @@ class SelfLearner(Trainer):
 
     n_networks = 2
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # What both networks think of each training segment, averaged over passes; zeros until the first.
+        self.opinion = torch.zeros(len(self.rows), self.classes)
+
     def learn(self, epoch: int) -> dict[str, Any]:
         """Warm up, or divide and learn semi-supervised."""
-        if epoch < self.config.sssl.warmup_epochs:
+        warm_up = epoch < self.config.sssl.warmup_epochs
+        if warm_up:
             return {"loss": float(np.mean([self.learn_plainly(i, epoch) for i in range(self.n_networks)]))}
-        divided = [self.divide(i) for i in range(self.n_networks)]
+        predicted = [self.network_probabilities(i, self.rows) for i in range(self.n_networks)]
+        divided = [self.divide(p) for p in predicted]
         self.evidence += np.mean([d.probability for d in divided], axis=0)
         self.evidence_passes += 1
-        loss = self.learn_divided(epoch, divided)
+        loss = self.learn_divided(epoch, [torch.from_numpy(p).float() for p in predicted], divided)
         return {
             "loss": loss,
             "clean_share": float(np.mean([d.probability > self.config.sssl.clean_threshold for d in divided])),
@@ -240,51 +251,71 @@ class SelfLearner(Trainer):
             "rescued_classes": [list(d.rescued_classes) for d in divided],
         }
 
-    def divide(self, which: int) -> CleanProbability:
-        """Split the training segments by the losses of network `which`."""
+    def divide(self, predicted: Float64) -> CleanProbability:
+        """Split the training segments by one network's losses."""
         given = self.given[self.rows]
-        probability = self.network_probabilities(which, self.rows)[np.arange(len(given)), given]
-        losses = -np.log(np.clip(probability, 1e-12, 1))
+        losses = -np.log(np.clip(predicted[np.arange(len(given)), given], 1e-12, 1))
         return clean_probability(losses, given, threshold=self.config.sssl.clean_threshold, seed=self.seed)
 
-    def learn_divided(self, epoch: int, divided: list[CleanProbability]) -> float:
+    def learn_divided(self, epoch: int, predicted: list[Tensor], divided: list[CleanProbability]) -> float:
         """Go once over the training segments, each network with the other's split; return the mean loss."""
         # Co-divide: a network that chose its own training set would confirm its own mistakes.
         clean = [torch.from_numpy(divided[1 - i].probability).float() for i in range(self.n_networks)]
+        guess = self.guess(predicted)
+        targets = [self.targets(clean[i], predicted[i], guess) for i in range(self.n_networks)]
+        trusted = [c > self.config.sssl.clean_threshold for c in clean]
         steps = max(1, len(self.rows) // self.config.batch)
         losses = []
         for i, positions in enumerate(self.batches()):
-            x, one_hot = self.inputs(positions), self.labels(positions)
-            views = torch.cat([self.augment(x), self.augment(x)])
-            with torch.no_grad():
-                guesses = [torch.softmax(n.eval()(views), dim=1).chunk(2) for n in self.networks]
+            x = self.inputs(positions)
             for which in range(self.n_networks):
-                target, trusted = self.targets(one_hot, clean[which][positions], guesses, which)
-                loss = self.loss(which, views, target, trusted, epoch)
+                loss = self.loss(which, x, targets[which][positions], trusted[which][positions], epoch)
                 self.step(which, loss, (epoch + i / steps) / self.config.epochs)
                 losses.append(float(loss.detach()))
         return float(np.mean(losses))
 
-    def targets(
-        self, one_hot: Tensor, clean: Tensor, guesses: list[tuple[Tensor, ...]], which: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return soft targets (B, K) and which of them rest on a trusted label (B,)."""
-        settings = self.config.sssl
-        own = torch.stack(guesses[which]).mean(dim=0)
-        refined = semisup.refine_labels(one_hot, clean, own, settings.temperature)
-        guessed = semisup.co_guess([g for pair in guesses for g in pair], settings.temperature)
-        trusted = clean > settings.clean_threshold
-        return torch.where(trusted[:, None], refined, guessed), trusted
+    def guess(self, predicted: list[Tensor]) -> Tensor:
+        """Guess every label from both networks and all passes since warm-up, shape (n, K).
 
-    def loss(self, which: int, views: Tensor, target: Tensor, trusted: Tensor, epoch: int) -> Tensor:
+        DivideMix guesses from two augmented views of the moment. Passes as views cost nothing more, and an average
+        over time is steadier than one over views (temporal ensembling, Laine and Aila, ICLR 2017).
+        """
+        settings = self.config.sssl
+        now = torch.stack(predicted).mean(dim=0)
+        seen = bool(self.opinion.any())
+        self.opinion = settings.momentum * self.opinion + (1 - settings.momentum) * now if seen else now
+        of_song = song_mean(self.opinion.numpy(), self.song[self.rows])
+        return semisup.co_guess(
+            [(1 - settings.song_weight) * self.opinion + settings.song_weight * torch.from_numpy(of_song).float()],
+            settings.temperature,
+        )
+
+    def targets(self, clean: Tensor, own: Tensor, guess: Tensor) -> Tensor:
+        """Return soft targets (n, K): refined labels where the label is trusted, guesses elsewhere."""
+        settings = self.config.sssl
+        one_hot = self.one_hot[torch.from_numpy(self.rows)]
+        refined = semisup.refine_labels(one_hot, clean, own, settings.temperature)
+        return torch.where((clean > settings.clean_threshold)[:, None], refined, guess)
+
+    def state(self) -> State:
+        """Return everything that the next pass depends on, as named arrays."""
+        return super().state() | {"opinion": self.opinion.numpy().copy()}
+
+    def load_state(self, state: State) -> None:
+        """Inverse of `state`."""
+        super().load_state(state)
+        self.opinion = torch.from_numpy(state["opinion"].copy())
+
+    def loss(self, which: int, x: Tensor, target: Tensor, trusted: Tensor, epoch: int) -> Tensor:
         """Return the loss of one batch: clean part, noisy part, consistency and balance."""
         settings, network = self.config.sssl, self.networks[which].train()
+        view = self.augment(x)
         mixed, mixed_target, _, _ = semisup.mixup(
-            views[: len(target)], target, alpha=self.config.mixup_alpha, rng=self.rng, generator=self.generator
+            view, target, alpha=self.config.mixup_alpha, rng=self.rng, generator=self.generator
         )
         consistent = settings.consistency_weight > 0
         # One pass through the network for all that needs a gradient.
-        logits = network(torch.cat([mixed, views]) if consistent else mixed)
+        logits = network(torch.cat([mixed, view, self.augment(x)]) if consistent else mixed)
         mixed_logits = logits[: len(target)]
         ramp = min(1.0, (epoch - settings.warmup_epochs + 1) / settings.ramp_epochs)
         clean_loss = (semisup.soft_cross_entropy(mixed_logits, mixed_target) * trusted).mean()
