@@ -364,7 +364,7 @@ def print_result(result: dict[str, Any], console: Console) -> None:
     )
     for line in corpus["left_out"]:
         console.print(f"left out: {line}", highlight=False, markup=False)
-    table = Table("method", "macro-F1", "95 %", "segments", "ECE", "AUROC", "found", "flagged", "s", box=None)
+    table = Table("method", "macro-F1", "95 %", "segments", "ECE", "AUROC", "flagged", "s", box=None)
     for name, m in result["methods"].items():
         found, truth = m["detection"], m["segment_macro_f1"]
         table.add_row(
@@ -374,11 +374,19 @@ def print_result(result: dict[str, Any], console: Console) -> None:
             "" if truth is None else f"{truth:.3f}",
             f"{m['calibration_error']:.3f}",
             f"{found['auroc']:.3f}" if "auroc" in found else "",
-            f"{found['hits']:.0f} of {found['wrong']:.0f}" if "hits" in found else "",
             f"{found['flagged']:.1%}",
             f"{m['seconds']:.0f}",
         )
     console.print(table)
+    for name, m in result["methods"].items():
+        found = m["detection"]
+        if "hits" in found:
+            console.print(
+                f"{name} found {found['hits']:.0f} of {found['wrong']:.0f} wrong segment labels (recall "
+                f"{found['recall']:.0%}) among the {found['flagged_count']:.0f} it flagged (precision "
+                f"{found['precision']:.0%}); mean of {protocol['folds'] * seeds} trainings",
+                highlight=False,
+            )
     for row in result["differences"]:
         mean, (low, high) = row["macro_f1"]["mean"], row["macro_f1"]["interval"]
         console.print(
