@@ -6,6 +6,7 @@ has errors), 2 the command itself was wrong.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -37,7 +38,9 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: al
 Frontends = Annotated[
     str | None, typer.Option("--frontend", metavar="NAME[+NAME]", help="logmel, descriptors, or both joined by '+'.")
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings; see docs/config.md.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings; see docs/configuration.md.")
+]
 Cache = Annotated[
     Path | None, typer.Option(help="Folder of the feature store; default: EMOSEG_CACHE or ~/.cache/emoseg.")
 ]
@@ -45,10 +48,17 @@ Cache = Annotated[
 
 def main() -> None:
     """Run the command line; turn every expected failure into one line on stderr and an exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # JSON is UTF-8 everywhere, and a file name that is no valid text must not stop a report.
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        app()
+        app(prog_name="emoseg")
     except EmosegError as error:
         sys.stderr.write(f"emoseg: {error}\n")
+        sys.exit(2)
+    except OSError as error:  # such as no space left, or no permission to write
+        name = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"emoseg: {name}{error.strerror or error}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("emoseg: interrupted\n")
@@ -72,7 +82,7 @@ def _options(
 
 @app.command()
 def analyze(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Recordings, or folders of them.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Recordings, or folders of them.")],
     model: Annotated[Path | None, typer.Option(help="Model folder, as written by 'emoseg train'.")] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the files that --format asks for.")
@@ -92,18 +102,20 @@ def analyze(
     from emoseg.types import AnalysisFailure
     from emoseg.writers import FORMATS, common_root, json_lines, write
 
-    unknown = [name for name in formats or [] if name not in FORMATS]
+    formats = formats or []
+    unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise ConfigError(f"format {unknown[0]!r} is unknown; choose from {', '.join(FORMATS)}")
-    if (formats and out is None) or (out and not formats):
+    if bool(formats) != bool(out):
         raise ConfigError("--format and --out go together: what to write, and where")
     if model is None:
         raise ConfigError("no model given: --model DIR; 'emoseg train' learns one")
     analyzer = Analyzer(model, hop_s=hop)
     found = list(_recordings(paths))
-    root = common_root([item for item in found if isinstance(item, str)]) if len(found) > 1 else None
-    results: list[Analysis | AnalysisFailure] = []
-    failed = 0
+    readable = [item for item in found if isinstance(item, str)]
+    root = common_root(readable) if out and len(readable) > 1 else None
+    analyses: list[Analysis] = []
+    failures: list[AnalysisFailure] = []
     with progress("analysing", len(found), unit="recordings", quiet=quiet or len(found) < 2) as bar:
         for item in found:
             result: Analysis | AnalysisFailure
@@ -111,23 +123,32 @@ def analyze(
                 result = item if isinstance(item, AnalysisFailure) else analyzer.analyze(item)
             except AudioError as error:
                 result = AnalysisFailure(str(item), error.kind, str(error))
-            failed += isinstance(result, AnalysisFailure)
-            if out and not isinstance(result, AnalysisFailure):
-                for name in formats or []:
-                    write(result, out, format=name, root=root)
             if as_json:
                 sys.stdout.write(json_lines.dumps(result) + "\n")
-            else:
-                results.append(result)
+            if isinstance(result, AnalysisFailure):
+                failures.append(result)
+            elif not as_json:
+                analyses.append(result)
+            if out and not isinstance(result, AnalysisFailure):
+                for name in formats:
+                    write(result, out, format=name, root=root)
             bar.advance()
     if not as_json:
-        from rich.console import Console
-
-        from emoseg.writers import terminal
-
-        terminal.render(results, Console())
-    if failed:
+        _show(analyses, failures)
+    if failures:
         raise typer.Exit(1)
+
+
+def _show(analyses: list[Analysis], failures: list[AnalysisFailure]) -> None:
+    """Print tables to stdout, and a line for each failure to stderr."""
+    from rich.console import Console
+
+    from emoseg.writers import terminal
+    from emoseg.writers.appearance import legible
+
+    terminal.render(analyses, Console())
+    for failure in failures:
+        sys.stderr.write(f"emoseg: {legible(failure.message)}\n")
 
 
 def _recordings(paths: list[str]) -> Iterator[str | AnalysisFailure]:
@@ -139,7 +160,11 @@ def _recordings(paths: list[str]) -> Iterator[str | AnalysisFailure]:
         if not Path(path).is_dir():
             yield path
             continue
-        found = find_audio(Path(path))
+        try:
+            found = find_audio(Path(path))
+        except AudioError as error:
+            yield AnalysisFailure(path, error.kind, str(error))
+            continue
         yield from map(str, found)
         if not found:
             yield AnalysisFailure(path, "empty", f"{path}: no audio in this folder")
@@ -212,6 +237,8 @@ def evaluate(
 
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"{out}: its folder does not exist")
+    if out.is_dir():
+        raise ConfigError(f"{out}: is a folder; --out is the result file to write")
     protocol = Protocol(tuple(methods or ("inherit", "sssl")), folds, seeds, group, NoiseSpec.parse(noise))
     settings = _train_config(config, frontend)
     result = run(load_corpus(corpus), protocol, config=settings, workers=workers, cache=cache, quiet=quiet)

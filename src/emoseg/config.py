@@ -89,13 +89,12 @@ class NetworkConfig(_Frozen):
 class SsslConfig(_Frozen):
     """Settings of the self-learner; the names are those of the papers (DivideMix and arXiv 2410.21897)."""
 
-    warmup_epochs: int = Field(5, ge=1, description="Passes of plain training before labels are questioned.")
+    warmup_epochs: int = Field(4, ge=1, description="Passes of plain training before labels are questioned.")
     clean_threshold: float = Field(0.5, gt=0, lt=1, description="Clean probability above which a label is trusted.")
     temperature: float = Field(0.5, gt=0, le=1, description="Sharpening temperature T.")
     momentum: float = Field(0.5, ge=0, lt=1, description="Share of earlier passes in the guess of a noisy label.")
-    song_weight: float = Field(0.3, ge=0, le=1, description="Share of the song's mean in the guess of a noisy label.")
     noisy_weight: float = Field(1.0, ge=0, description="Weight lambda_u of the noisy part's loss, after the ramp.")
-    ramp_epochs: int = Field(5, ge=1, description="Passes over which the noisy part's weight grows from 0.")
+    ramp_epochs: int = Field(3, ge=1, description="Passes over which the noisy part's weight grows from 0.")
     consistency_weight: float = Field(0.1, ge=0, description="Weight of the KL consistency term between two views.")
     balance_weight: float = Field(0.5, ge=0, description="Weight of the term that keeps the corpus' class shares.")
 
@@ -103,8 +102,8 @@ class SsslConfig(_Frozen):
 class LearningConfig(_Frozen):
     """How the segment model is learnt; every method has the same budget."""
 
-    epochs: int = Field(20, ge=2, description="Passes over the training segments; the best is kept (early stopping).")
-    batch: int = Field(64, ge=4, description="Segments a step.")
+    epochs: int = Field(12, ge=2, description="Passes over the training segments; the best is kept (early stopping).")
+    batch: int = Field(128, ge=4, description="Segments a step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of the one-cycle schedule.")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay.")
     mixup_alpha: float = Field(0.5, ge=0, description="Mixup's Beta parameter, for all methods; 0 turns it off.")
@@ -161,7 +160,7 @@ def load_train_config(path: Path | None) -> TrainConfig:
     if path is None:
         return TrainConfig()
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -192,8 +191,9 @@ def first_problem(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}"
+    rule = first["msg"].removeprefix("Value error, ")  # pydantic's prefix to the rules written here
     found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
-    return f"{key + ': ' if key else ''}{first['msg']}{found}"
+    return f"{key + ': ' if key else ''}{rule}{found}"
 
 
 def config_hash(*configs: BaseModel | str) -> str:

@@ -17,17 +17,18 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
 import emoseg
 from emoseg import metrics
-from emoseg.config import TrainConfig
+from emoseg.config import MethodName, TrainConfig
 from emoseg.corpora.base import Corpus
 from emoseg.corpora.noise import NoiseSpec, inject_noise
 from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.splits import song_folds
+from emoseg.errors import ConfigError, CorpusError
 from emoseg.progress import progress
 from emoseg.song import statistics_table
 from emoseg.training import corpus_hash, require_train_extra
@@ -106,11 +107,18 @@ def evaluate(
         Processes; default the number of cores. The result does not depend on it, apart from times.
     quiet : bool
         No progress bars.
+
+    Raises
+    ------
+    ConfigError
+        A method is unknown or named twice.
+    CorpusError
+        The corpus has errors, or too few songs or artists for the protocol.
     """
     require_train_extra()
+    _check_methods(protocol.methods)
     segments = load_segments(corpus, config, cache=cache, workers=workers, quiet=quiet)
-    groups = segments.groups(protocol.group)
-    song_folds(segments.song_labels, groups, folds=protocol.folds, seed=0)  # says early what cannot be split
+    _check_splits(segments, protocol, corpus.space.labels, members=config.learning.members)
     # The slowest method first: the last jobs to finish are then short, and no core waits long.
     jobs = [
         _Job(method, seed, fold, protocol, config)
@@ -124,6 +132,29 @@ def evaluate(
             outcomes[job.method, job.seed, job.fold] = outcome
             bar.advance()
     return _result(corpus, segments, protocol, config, outcomes)
+
+
+def _check_methods(methods: Sequence[str]) -> None:
+    known = get_args(MethodName)
+    for i, method in enumerate(methods):
+        if method not in known:
+            raise ConfigError(f"method {method!r} is unknown; choose from {', '.join(known)}")
+        if method in methods[:i]:
+            raise ConfigError(f"method {method!r} is named twice")
+
+
+def _check_splits(segments: CorpusSegments, protocol: Protocol, labels: Sequence[str], *, members: int) -> None:
+    """Say before any learning what cannot be split: into folds, and what is left for training into members' parts."""
+    groups = segments.groups(protocol.group)
+    for seed in range(protocol.seeds):
+        fold = song_folds(segments.song_labels, groups, folds=protocol.folds, seed=seed, label_names=labels)
+        for test in range(protocol.folds):
+            train = np.flatnonzero(fold != test)
+            rest, names = segments.song_labels[train], [groups[i] for i in train]
+            try:
+                song_folds(rest, names, folds=members, seed=seed, label_names=labels)
+            except CorpusError as error:
+                raise CorpusError(f"{protocol.folds} folds leave too little to learn from: {error}") from error
 
 
 _shared: dict[str, Any] = {}
@@ -147,7 +178,7 @@ def _run_all(jobs: list[_Job], segments: CorpusSegments, classes: int, workers: 
                 yield job, _run(job)
             return
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _share, (files, bare, classes)) as pool:
+        with ProcessPoolExecutor(min(workers, len(jobs)), context, _share, (files, bare, classes)) as pool:
             pending = {pool.submit(_run, job): job for job in jobs}
             try:
                 for future in as_completed(pending):
@@ -314,9 +345,9 @@ def _summary(
         lambda drawn: _mean_macro_f1(reference, tables["song"], classes, drawn), len(reference)
     )
     estimates = [p.argmax(axis=1) for p in tables["song"]]
-    detection = {
-        key: float(np.mean([o.detection[key] for o in mine])) for key in mine[0].detection if key in mine[-1].detection
-    }
+    # A fold without a wrong label has no recall: what some fold lacks is left out.
+    everywhere = [key for key in mine[0].detection if all(key in o.detection for o in mine)]
+    detection = {key: float(np.mean([o.detection[key] for o in mine])) for key in everywhere}
     return {
         "macro_f1": {"mean": _mean_macro_f1(reference, tables["song"], classes), "interval": [low, high]},
         "macro_f1_mean_probability": _mean_macro_f1(reference, tables["mean"], classes),
@@ -359,7 +390,7 @@ def print_result(result: dict[str, Any], console: Console) -> None:
     seeds = len(protocol["seeds"])
     console.print(
         f"{corpus['name']}: {corpus['songs']} songs, {corpus['segments']} segments; {protocol['folds']} folds x "
-        f"{seeds} seeds, grouped by {protocol['group']}, noise {protocol['noise']}",
+        f"{seeds} seed{'s' * (seeds != 1)}, grouped by {protocol['group']}, noise {protocol['noise']}",
         highlight=False,
     )
     for line in corpus["left_out"]:

@@ -50,11 +50,13 @@ def calibration_error(reference: Int64, probabilities: Float64, *, bins: int = 1
     reference : array of int, shape (N,)
     probabilities : array, shape (N, K)
     bins : int
-        Bins of equal size by confidence: equal widths leave most bins empty on small sets.
+        Bins of equal size by confidence: equal widths leave most bins empty on small sets. Items of one confidence
+        share a bin, so the order of items does not matter.
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == reference
     order = np.argsort(confidence, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
+    cuts = np.searchsorted(confidence[order], confidence[order][np.arange(1, bins) * len(order) // bins])
+    parts = [part for part in np.split(order, cuts) if len(part)]
     gaps = [abs(confidence[part].mean() - right[part].mean()) * len(part) for part in parts]
     return float(np.sum(gaps) / len(reference))
 

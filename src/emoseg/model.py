@@ -125,6 +125,10 @@ def _read_config(root: Path) -> ModelConfig:
         if found != FORMAT:
             raise ModelError(f"{file}: has the format {found!r}; this emoseg reads {FORMAT!r}")
         config = ModelConfig.model_validate(data)
+        if len(config.frontends) != len(config.frontend_versions):
+            raise ModelError(
+                f"{file}: has {len(config.frontends)} frontends but {len(config.frontend_versions)} versions"
+            )
         missing = {SEGMENT_FILE, SONG_FILE} - set(config.checksums)
         if missing:
             raise ModelError(f"{file}: has no checksum of {', '.join(sorted(missing))}")

@@ -16,6 +16,7 @@ import emoseg
 from emoseg.config import TrainConfig, config_hash
 from emoseg.corpora.base import Corpus
 from emoseg.corpora.segments import CorpusSegments, load_segments
+from emoseg.corpora.splits import song_folds
 from emoseg.errors import ConfigError, MissingExtraError
 from emoseg.frontends import build_frontend
 from emoseg.metrics import calibration_error, macro_f1
@@ -87,11 +88,15 @@ def train(
         The corpus cannot be learnt from.
     """
     require_train_extra()
+    if not out.name:
+        raise ConfigError(f"{out}: --out must name a new folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: exists already; choose another --out")
     from emoseg.learning.pipeline import learn
 
     segments = load_segments(corpus, config, cache=cache, workers=workers, quiet=quiet)
+    parts = {"folds": config.learning.members, "seed": seed}
+    song_folds(segments.song_labels, segments.groups(), **parts, label_names=corpus.space.labels)  # says early if not
     work = _work_folder(out, config_hash(config, f"seed {seed}", corpus_hash(segments)))
     members = config.learning.members * len(config.frontends) * config.learning.epochs
     with progress(f"learning ({config.method})", members, unit="passes", quiet=quiet) as bar:
@@ -169,6 +174,8 @@ def _write_folder(
     )
     (part / CONFIG_FILE).write_text(model_config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (part / CARD_FILE).write_text(_card(model_config, corpus), encoding="utf-8")
+    for file in part.iterdir():
+        file.chmod(0o644)  # safetensors writes files that only their owner can read
     if out.exists():
         out.rmdir()  # empty, as checked before learning
     part.replace(out)

@@ -6,6 +6,7 @@ audio or label never disappears in silence: it is a problem.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections import Counter
@@ -83,7 +84,7 @@ class Corpus:
         Raises
         ------
         CorpusError
-            On the first error among the problems, no songs, or fewer than two labels.
+            On the first error among the problems.
         """
         errors = [p.message for p in self.problems if p.severity == "error"]
         if errors:
@@ -103,21 +104,29 @@ def make_corpus(
     citation: str = "",
     published_counts: dict[str, int] | None = None,
 ) -> Corpus:
-    """Build a corpus after the checks that hold for all: songs, two labels, unique ids and files.
+    """Build a corpus after the checks that hold for all: songs, two labels, readable labels, every file once.
 
     Raises
     ------
     CorpusError
-        There is no song, or only one label.
+        There is no song, or only one label; the message is the first error among the problems, if there is one.
     """
-    errors = [p.message for p in problems if p.severity == "error"]
-    if not songs:
-        raise CorpusError(errors[0] if errors else f"{root}: no labelled song with audio found")
-    labels = {song.label for song in songs}
+    labels = sorted({song.label for song in songs})
     if len(labels) < 2:
-        raise CorpusError(f"{root}: all {len(songs)} songs have the label {labels.pop()!r}; two or more are needed")
-    repeated = [path for path, n in Counter(song.path for song in songs).items() if n > 1]
-    found = [*problems, *(Problem("error", f"{path}: is listed more than once") for path in repeated)]
+        errors = [p.message for p in problems if p.severity == "error"]
+        if errors:
+            more = f" (and {len(errors) - 1} more like it)" if len(errors) > 1 else ""
+            raise CorpusError(f"{errors[0]}{more}")
+        if not songs:
+            raise CorpusError(f"{root}: no labelled song with audio found")
+        all_songs = "the only song has" if len(songs) == 1 else f"all {len(songs)} songs have"
+        raise CorpusError(f"{root}: {all_songs} the label {labels[0]!r}; two or more labels are needed")
+    repeated = [path for path, n in Counter(song.path.resolve() for song in songs).items() if n > 1]
+    found = [
+        *problems,
+        *(Problem("error", f"{path}: is listed more than once") for path in repeated),
+        *(Problem("error", f"{root}: the label {x!r} is not printable text") for x in labels if not x.isprintable()),
+    ]
     return Corpus(
         name,
         root,
@@ -130,43 +139,56 @@ def make_corpus(
     )
 
 
-def read_table(path: Path, *, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_table(path: Path, *, columns: Sequence[str]) -> dict[int, dict[str, str]]:
     """Read a table with a header, whatever its encoding, delimiter and line ends.
 
     Parameters
     ----------
     path : Path
-        A text table; UTF-8 with or without a byte-order mark, else Windows-1252. Comma, semicolon or tab.
+        A text table; UTF-16 with a byte-order mark, UTF-8 with or without one, else Windows-1252. Comma, semicolon or
+        tab.
     columns : sequence of str
         Columns that must be there, compared without case and surrounding blanks.
 
     Returns
     -------
-    list of dict
-        One per row, keys in lower case, values stripped.
+    dict of int to dict
+        Rows by the number of the line that each ends on, the header being line 1; keys in lower case, values stripped.
+        Rows whose cells are all empty are left out.
 
     Raises
     ------
     CorpusError
-        The file cannot be read, or a column is missing; the message lists the columns found.
+        The file cannot be read, a quote in it is never closed, or a column is missing; then the message lists the
+        columns found.
     """
+    text = _text(path)
+    header = next(iter(text.splitlines()), "")
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    rows: dict[int, dict[str, str]] = {}
+    try:
+        reader.fieldnames = names = [name.strip().lower() for name in reader.fieldnames or []]
+        missing = [c for c in columns if c.lower() not in names]
+        if missing:
+            raise CorpusError(f"{path}: no column {missing[0]!r}; columns found: {', '.join(names) or 'none'}")
+        for row in reader:
+            cells = {name: (row[name] or "").strip() for name in names}
+            if any(cells.values()):
+                rows[reader.line_num] = cells
+    except csv.Error as error:
+        at = reader.reader.line_num  # the other counter stops at the last whole row
+        raise CorpusError(f"{path}: line {at}: a quote is out of place or left open: {error}") from error
+    return rows
+
+
+def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read: {error.strerror}") from error
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError:
-        text = data.decode("cp1252", errors="replace")
-    header = text.splitlines()[0] if text.strip() else ""
-    delimiter = max(",;\t", key=header.count)
-    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True))
-    cleaned = [
-        {str(k).strip().lower(): (v if isinstance(v, str) else "").strip() for k, v in row.items() if k is not None}
-        for row in rows
-    ]
-    names = [name.strip().strip('"').lower() for name in header.split(delimiter)]
-    missing = [c for c in columns if c.lower() not in names]
-    if missing:
-        raise CorpusError(f"{path}: no column {missing[0]!r}; columns found: {', '.join(names) or 'none'}")
-    return cleaned
+        return data.decode("cp1252", errors="replace")

@@ -63,7 +63,7 @@ class CorpusReport:
             *([f"  cite      {corpus.citation}"] if corpus.citation else []),
             *(f"  {p.severity:<8}  {p.message}" for p in self.problems),
         ]
-        return [*lines, f"  {self.errors} errors, {len(self.problems) - self.errors} warnings"]
+        return [*lines, f"  {_counted(self.errors, 'error')}, {_counted(len(self.problems) - self.errors, 'warning')}"]
 
     def to_json(self) -> dict[str, Any]:
         """Return the report for programs."""
@@ -83,6 +83,10 @@ class CorpusReport:
             "errors": self.errors,
             "problems": [{"severity": p.severity, "message": p.message} for p in self.problems],
         }
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def check_corpus(corpus: Corpus, *, workers: int | None = None, quiet: bool = False) -> CorpusReport:

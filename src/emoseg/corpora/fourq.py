@@ -12,6 +12,7 @@ Computing 11(4), 2020.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from emoseg.audio import find_audio
@@ -21,6 +22,7 @@ from emoseg.types import QUADRANTS
 
 ANNOTATIONS = "panda_dataset_taffc_annotations.csv"
 METADATA = "panda_dataset_taffc_metadata.csv"
+PUBLISHED_SONGS = 225  # in each quadrant
 
 
 def load_fourq(root: Path) -> Corpus:
@@ -28,13 +30,24 @@ def load_fourq(root: Path) -> Corpus:
     table = root / ANNOTATIONS
     if not table.is_file():
         raise CorpusError(f"{root}: is not the 4Q folder: no {ANNOTATIONS} in it")
-    label_of = {row["song"]: row["quadrant"] for row in read_table(table, columns=["Song", "Quadrant"])}
+    annotations = read_table(table, columns=["Song", "Quadrant"]).values()
+    label_of = {row["song"]: row["quadrant"] for row in annotations}
     metadata = root / METADATA
-    rows = read_table(metadata, columns=["Song", "Artist"]) if metadata.is_file() else []
-    artist_of = {row["song"]: row["artist"] for row in rows}
+    rows = read_table(metadata, columns=["Song", "Artist"]) if metadata.is_file() else {}
+    artist_of = {row["song"]: row["artist"] for row in rows.values()}
     problems = [] if rows else [Problem("warning", f"{root}: no {METADATA}: artists unknown, folds go by song")]
+    published = PUBLISHED_SONGS * len(QUADRANTS.labels)
+    if len(label_of) < published:
+        message = f"{table}: annotates {len(label_of)} of the {published} published songs; {published - len(label_of)}"
+        problems.append(Problem("warning", f"{message} are missing"))
+    repeated = [song for song, n in Counter(row["song"] for row in annotations).items() if n > 1]
+    problems += [Problem("error", f"{table}: {song} is annotated more than once") for song in repeated]
 
-    audio = {path.stem: path for path in find_audio(root)}
+    audio: dict[str, Path] = {}
+    for path in find_audio(root):
+        if path.stem in audio:
+            problems.append(Problem("error", f"{path}: is the same song as {audio[path.stem]}; only one may stay"))
+        audio.setdefault(path.stem, path)
     songs = []
     for song, label in label_of.items():
         if label not in QUADRANTS.labels:
@@ -62,5 +75,5 @@ def load_fourq(root: Path) -> Corpus:
         space=QUADRANTS,
         licence="research only (clips from the AllMusic API); the labels' terms are not stated",
         citation="Panda, Malheiro, Paiva: Novel audio features for music emotion recognition, IEEE TAFFC 11(4), 2020",
-        published_counts=dict.fromkeys(QUADRANTS.labels, 225),
+        published_counts=dict.fromkeys(QUADRANTS.labels, PUBLISHED_SONGS),
     )

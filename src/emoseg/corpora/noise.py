@@ -1,9 +1,9 @@
 """Wrong labels put in on purpose, so that what a method makes of them can be measured.
 
 Three kinds, as in the literature: single segments get another label (``segment:R``), whole songs do (``song:R``), or
-half of some songs is replaced by the sound of a song of another class (``splice:R``), which leaves a wrong stretch as
-real changes of emotion do. The new label is always another one than the true one, uniformly: R is the share that is
-truly wrong. Noise goes into training songs only.
+the second half of some songs is replaced by the sound of a song of another class (``splice:R``), which leaves a wrong
+stretch as real changes of emotion do. The new label is always another one than the true one, uniformly: R is the share
+that is truly wrong, of segments or of songs. Noise goes into training songs only.
 """
 
 from __future__ import annotations
@@ -96,8 +96,9 @@ def inject_noise(labels: Int64, song: Int64, spec: NoiseSpec, *, classes: int, r
                 continue
             donors = songs[labels[first] != labels[members[0]]]
             taken = np.flatnonzero(song == rng.choice(donors))
-            # The second half of the song sounds like the donor from here on, and keeps the song's label.
-            half = members[len(members) // 2 :]
+            # The second half of the song sounds like the donor from here on, and keeps the song's label. Of an odd
+            # number of segments the smaller part goes: a song of one segment stays as it is.
+            half = members[(len(members) + 1) // 2 :]
             source[half] = np.resize(taken, len(half))
             true[half] = labels[source[half]]
     return NoisyLabels(given, true, source)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from emoseg.corpora.base import Corpus, read_table
+from emoseg.corpora.base import Corpus, Problem, read_table
 from emoseg.corpora.user import load_csv
 from emoseg.errors import CorpusError
 from emoseg.types import QUADRANTS, Section
@@ -22,11 +22,24 @@ def load_synth(root: Path) -> Corpus:
     if not table.is_file() or not truth.is_file():
         raise CorpusError(f"{root}: is not a synthesised corpus: songs.csv and truth.csv are needed")
     sections: dict[str, list[Section]] = defaultdict(list)
-    for row in read_table(truth, columns=["path", "start_s", "end_s", "label"]):
+    for number, row in read_table(truth, columns=["path", "start_s", "end_s", "label"]).items():
         try:
-            sections[row["path"]].append(Section(float(row["start_s"]), float(row["end_s"]), row["label"]))
+            section = Section(float(row["start_s"]), float(row["end_s"]), row["label"])
         except ValueError as error:
-            raise CorpusError(f"{truth}: {row['path']}: a time is not a number: {error}") from error
+            raise CorpusError(f"{truth}: row {number}: a time is not a number: {error}") from error
+        sections[row["path"]].append(section)
     corpus = load_csv(table)
-    songs = tuple(replace(song, sections=tuple(sections[song.id])) for song in corpus.songs)
-    return replace(corpus, name="synth", space=QUADRANTS, songs=songs, licence="Apache-2.0 (synthesised by emoseg)")
+    used = [(table, song.label) for song in corpus.songs]
+    used += [(truth, section.label) for found in sections.values() for section in found]
+    for file, label in used:
+        if label not in QUADRANTS.labels:
+            raise CorpusError(f"{file}: has the label {label!r}, not one of Q1 to Q4")
+    untold = [Problem("error", f"{truth}: has no section of {s.id}") for s in corpus.songs if s.id not in sections]
+    return replace(
+        corpus,
+        name="synth",
+        space=QUADRANTS,
+        songs=tuple(replace(song, sections=tuple(sections[song.id])) for song in corpus.songs),
+        problems=(*corpus.problems, *untold),
+        licence="Apache-2.0 (synthesised by emoseg)",
+    )

@@ -10,7 +10,9 @@ from emoseg.errors import CorpusError
 from emoseg.types import Int64
 
 
-def song_folds(labels: Int64, groups: Sequence[str], *, folds: int, seed: int) -> Int64:
+def song_folds(
+    labels: Int64, groups: Sequence[str], *, folds: int, seed: int, label_names: Sequence[str] = ()
+) -> Int64:
     """Assign every song to one of `folds` parts, no group in two parts, labels in proportion.
 
     Groups are dealt from the largest to the smallest, ties in random order, each to the part whose label counts it
@@ -25,10 +27,13 @@ def song_folds(labels: Int64, groups: Sequence[str], *, folds: int, seed: int) -
     folds : int
         Number of parts, at least 2.
     seed : int
+    label_names : sequence of str, length K, optional
+        The labels, all of which must then occur; errors call them by name.
 
     Returns
     -------
-    array of int, shape (N,), in [0, folds).
+    array of int, shape (N,), in [0, folds)
+        No part is empty.
 
     Raises
     ------
@@ -39,12 +44,14 @@ def song_folds(labels: Int64, groups: Sequence[str], *, folds: int, seed: int) -
     names, group = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < folds:
         raise CorpusError(f"{folds} folds need at least {folds} different artists or songs; found {len(names)}")
-    classes = int(labels.max()) + 1
+    classes = len(label_names) or int(labels.max()) + 1
     counts = np.zeros((len(names), classes))
     np.add.at(counts, (group, labels), 1)
-    for k in range(classes):
-        if 0 < np.count_nonzero(counts[:, k]) < 2:
-            raise CorpusError(f"label number {k + 1} occurs in one artist or song only; no split has it on both sides")
+    for k, n in enumerate(np.count_nonzero(counts, axis=0)):
+        if n == 1 or (n == 0 and label_names):
+            label = repr(label_names[k]) if label_names else f"number {k + 1}"
+            where = "one artist or song only" if n else "no song"
+            raise CorpusError(f"label {label} occurs in {where}; no split has it on both sides")
 
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(names))
@@ -52,9 +59,12 @@ def song_folds(labels: Int64, groups: Sequence[str], *, folds: int, seed: int) -
     share = np.maximum(counts.sum(axis=0), 1) / folds
     filled = np.zeros((folds, classes))
     part_of = np.zeros(len(names), dtype=np.int64)
-    for g in order:
+    for dealt, g in enumerate(order):
         # The squared distance to the ideal counts grows by this much if the group joins a part.
         cost = (((filled + counts[g] - share) ** 2 - (filled - share) ** 2) / share).sum(axis=1)
+        empty = filled.sum(axis=1) == 0
+        if np.count_nonzero(empty) == len(order) - dealt:
+            cost[~empty] = np.inf  # each group that is left is needed to fill a part
         part_of[g] = int(np.argmin(cost + 1e-9 * rng.random(folds)))
         filled[part_of[g]] += counts[g]
     return part_of[group]

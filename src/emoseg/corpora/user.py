@@ -22,7 +22,7 @@ def load_folder(root: Path) -> Corpus:
     loose = [path for path in find_audio(root) if path.parent == root]
     problems += [Problem("warning", f"{path}: lies in no label's sub-folder and is left out") for path in loose]
     if not songs:
-        raise CorpusError(f"{root}: no audio in any sub-folder; the layout is {root.name}/LABEL/song.mp3")
+        raise CorpusError(f"{root}: no audio in any sub-folder; the layout is {root / 'LABEL' / 'song.mp3'}")
     problems.append(Problem("warning", f"{root}: artists are unknown, folds go by song only"))
     return make_corpus("folder", root, songs, problems=problems)
 
@@ -36,12 +36,11 @@ def load_csv(table: Path) -> Corpus:
         raise CorpusError(f"{table}: is a folder; the csv corpus is one table, such as csv:{table / 'songs.csv'}")
     songs: list[Song] = []
     problems: list[Problem] = []
-    rows = read_table(table, columns=["path", "label"])
-    for number, row in enumerate(rows, start=2):
+    for number, row in read_table(table, columns=["path", "label"]).items():
         path = table.parent / row["path"]
-        if not row["path"] or not row["label"]:
-            empty = "label" if row["path"] else "path"
-            problems.append(Problem("error", f"{table}: row {number} ({row['path'] or row['label']}) has no {empty}"))
+        if lacking := " and no ".join(column for column in ("path", "label") if not row[column]):
+            known = row["path"] or row["label"]
+            problems.append(Problem("error", f"{table}: row {number} has no {lacking}{known and f': {known}'}"))
         elif not path.is_file():
             problems.append(Problem("error", f"{table}: row {number} gives a label to a missing file: {path}"))
         else:

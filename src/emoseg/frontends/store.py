@@ -11,6 +11,7 @@ import hashlib
 import multiprocessing
 import os
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -122,10 +123,10 @@ def _stored(path: Path, root: Path, keys: dict[str, str]) -> dict[str, Any] | No
     for name, key in keys.items():
         file = root / key / content[:2] / f"{content}.npz"
         try:
-            with np.load(file) as data:
+            with file.open("rb") as opened, np.load(opened) as data:  # numpy leaves a damaged file open that it opened
                 found["start_s"], found["end_s"] = data["start_s"], data["end_s"]
                 found[name] = data["features"]
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None  # not there, or damaged by something other than us: compute it again
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,8 +70,12 @@ def export_onnx(ensemble: SegmentEnsemble, shapes: Mapping[str, tuple[int, ...]]
     """
     example = tuple(torch.zeros((2, *shapes[name])) for name in ensemble.frontends)
     batch = torch.export.Dim("batch", min=1)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
+        # The exporter warns of its own deprecations, and of packages that it does without.
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
         program = torch.onnx.export(
             ensemble,
             example,
@@ -80,5 +85,7 @@ def export_onnx(ensemble: SegmentEnsemble, shapes: Mapping[str, tuple[int, ...]]
             dynamic_shapes=(tuple({0: batch} for _ in example),),
             verbose=False,
         )
-    assert program is not None
+    logger.setLevel(level)
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
     program.save(str(file))

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +113,7 @@ def cross_fit(
     work : Path, optional
         Folder that every finished pass is saved in; a run that finds passes there goes on after them.
     on_epoch : callable, optional
-        Called in this process for each finished member (with one worker: for each pass).
+        Called in this process after each pass of each member; passes found in `work` count too.
     """
     part = song_folds(data.song_labels(), data.groups, folds=config.members, seed=seed)[data.song]
     jobs = [
@@ -156,6 +155,9 @@ def _run_member(
     states, records = _saved_passes(job.work)
     if states:
         trainer.load_state(states[-1])
+        for _ in states:
+            if on_epoch:
+                on_epoch()
     for epoch in range(len(states), job.config.epochs):
         record = {"epoch": epoch, **trainer.run_epoch(epoch)}
         state = trainer.state() | {"held_out": trainer.probabilities(held_out), "clean": trainer.clean()}
@@ -175,7 +177,7 @@ def _without_optimiser(state: State) -> State:
 def _save_pass(work: Path, epoch: int, state: State, record: dict[str, Any]) -> None:
     work.mkdir(parents=True, exist_ok=True)
     part = work / f"{epoch:04d}.part"
-    arrays = {k: np.ascontiguousarray(v) for k, v in state.items()}
+    arrays = {k: np.asarray(v, order="C") for k, v in state.items()}  # ascontiguousarray would make scalars vectors
     save_file(arrays, part, metadata={"record": json.dumps(record)})
     part.replace(work / f"{epoch:04d}.safetensors")
     previous = work / f"{epoch - 1:04d}.safetensors"
@@ -217,31 +219,44 @@ def _saved_passes(work: Path | None) -> _Run:
 _shared: dict[str, Any] = {}
 
 
-def _load_shared(features: Path, given: Int64, song: Int64) -> None:
-    _shared["features"] = np.load(features, mmap_mode="r")
-    _shared["given"], _shared["song"] = given, song
+def _share(features: Path, given: Int64, song: Int64, passes: Any) -> None:
+    """Give a worker process the data; features are mapped from disk, one copy for all processes."""
+    _shared["data"] = np.load(features, mmap_mode="r"), given, song
+    _shared["passes"] = passes
+
+
+def _count_pass() -> None:
+    with _shared["passes"].get_lock():
+        _shared["passes"].value += 1
 
 
 def _run_shared(job: _MemberJob) -> _Run:
-    return _run_member(_shared["features"], _shared["given"], _shared["song"], job)
+    features, given, song = _shared["data"]
+    return _run_member(features, given, song, job, _count_pass)
 
 
 def _run_in_processes(
     data: LearningSet, jobs: list[_MemberJob], workers: int, on_epoch: Callable[[], None] | None
 ) -> list[_Run]:
+    context = multiprocessing.get_context("spawn")
+    passes, told = context.Value("i", 0), 0
     with tempfile.TemporaryDirectory() as folder:
         features = Path(folder) / "features.npy"
         np.save(features, data.features)
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(
-            min(workers, len(jobs), os.cpu_count() or 1), context, _load_shared, (features, data.given, data.song)
-        ) as pool:
-            runs = []
-            for run in pool.map(_run_shared, jobs):
-                runs.append(run)
-                for _ in range(len(run[0]) if on_epoch else 0):
-                    on_epoch()  # type: ignore[misc]
-            return runs
+        shared = (features, data.given, data.song, passes)
+        with ProcessPoolExecutor(min(workers, len(jobs)), context, _share, shared) as pool:
+            futures = [pool.submit(_run_shared, job) for job in jobs]
+            try:
+                pending: set[Any] = set(futures)
+                while pending:
+                    _, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
+                    while on_epoch and told < passes.value:
+                        told += 1
+                        on_epoch()
+                return [future.result() for future in futures]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
 
 def _choose(data: LearningSet, part: Int64, runs: list[_Run]) -> SegmentFit:
@@ -256,9 +271,10 @@ def _choose(data: LearningSet, part: Int64, runs: list[_Run]) -> SegmentFit:
     scores = [macro_f1(reference, song_mean(p, data.song)[first].argmax(axis=1), data.classes) for p in held_out]
     padded = np.pad(scores, 1, mode="edge")
     best = int(np.argmax((padded[:-2] + padded[1:-1] + padded[2:]) / 3))
+    # From all passes, whichever the weights are of: the best may lie in the warm-up, which questions no label.
     clean = np.zeros(len(part))
     for m, (states, _) in enumerate(runs):
-        clean[part != m] += states[best]["clean"] / (len(runs) - 1)
+        clean[part != m] += states[-1]["clean"] / (len(runs) - 1)
     return SegmentFit(
         [states[best] for states, _ in runs], best, held_out[best], clean, [records for _, records in runs], scores
     )

@@ -21,8 +21,7 @@ from torch.nn import functional
 from emoseg.config import LearningConfig
 from emoseg.learning import semisup
 from emoseg.learning.networks import SegmentNetwork, build_network
-from emoseg.learning.noise import CleanProbability, clean_probability
-from emoseg.song import song_mean
+from emoseg.learning.noise import CleanProbability, clean_probability, song_consensus, with_consensus
 from emoseg.types import Float64, Int64
 
 State = dict[str, NDArray[Any]]
@@ -77,7 +76,8 @@ class Trainer(ABC):
                     network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
                 )
             )
-        self.deviation = 1 / self.networks[0].standardise.scale
+        scale = self.networks[0].standardise.scale
+        self.deviation = torch.where(scale > 0, 1 / scale, 0.0)
         # Sum over passes of the evidence that each training segment's label is right, and the number of passes in it.
         self.evidence = np.zeros(len(rows))
         self.evidence_passes = 0
@@ -102,7 +102,7 @@ class Trainer(ABC):
         """Yield positions into the training rows, shuffled; a last batch too small for statistics is left out."""
         order = torch.randperm(len(self.rows), generator=self.generator)
         for batch in torch.split(order, self.config.batch):
-            if len(batch) >= min(8, len(order)):
+            if len(batch) >= min(8, self.config.batch, len(order)):
                 yield batch
 
     def inputs(self, positions: Tensor) -> Tensor:
@@ -233,6 +233,7 @@ class SelfLearner(Trainer):
         super().__init__(*args, **kwargs)
         # What both networks think of each training segment, averaged over passes; zeros until the first.
         self.opinion = torch.zeros(len(self.rows), self.classes)
+        self.consensus = song_consensus(self.given[self.rows], self.song[self.rows], self.classes)
 
     def learn(self, epoch: int) -> dict[str, Any]:
         """Warm up, or divide and learn semi-supervised."""
@@ -241,7 +242,7 @@ class SelfLearner(Trainer):
             return {"loss": float(np.mean([self.learn_plainly(i, epoch) for i in range(self.n_networks)]))}
         predicted = [self.network_probabilities(i, self.rows) for i in range(self.n_networks)]
         divided = [self.divide(p) for p in predicted]
-        self.evidence += np.mean([d.probability for d in divided], axis=0)
+        self.evidence += np.mean([self.evidence_of(d, p) for d, p in zip(divided, predicted, strict=True)], axis=0)
         self.evidence_passes += 1
         loss = self.learn_divided(epoch, [torch.from_numpy(p).float() for p in predicted], divided)
         return {
@@ -249,13 +250,22 @@ class SelfLearner(Trainer):
             "clean_share": float(np.mean([d.probability > self.config.sssl.clean_threshold for d in divided])),
             "fallback": [d.fallback for d in divided],
             "rescued_classes": [list(d.rescued_classes) for d in divided],
+            "consensus": self.consensus is not None,
         }
 
     def divide(self, predicted: Float64) -> CleanProbability:
-        """Split the training segments by one network's losses."""
+        """Split the training segments by one network's losses, and by sister segments labelled on their own."""
         given = self.given[self.rows]
         losses = -np.log(np.clip(predicted[np.arange(len(given)), given], 1e-12, 1))
-        return clean_probability(losses, given, threshold=self.config.sssl.clean_threshold, seed=self.seed)
+        divided = clean_probability(losses, given, threshold=self.config.sssl.clean_threshold, seed=self.seed)
+        return divided if self.consensus is None else with_consensus(divided, self.consensus, given)
+
+    def evidence_of(self, divided: CleanProbability, predicted: Float64) -> Float64:
+        """Return the clean probability of one pass; where all labels are trusted, one that ranks but flags nothing."""
+        if divided.fallback is None or self.consensus is not None:
+            return divided.probability
+        given = self.given[self.rows]
+        return 0.5 + 0.5 * predicted[np.arange(len(given)), given]
 
     def learn_divided(self, epoch: int, predicted: list[Tensor], divided: list[CleanProbability]) -> float:
         """Go once over the training segments, each network with the other's split; return the mean loss."""
@@ -284,11 +294,11 @@ class SelfLearner(Trainer):
         now = torch.stack(predicted).mean(dim=0)
         seen = bool(self.opinion.any())
         self.opinion = settings.momentum * self.opinion + (1 - settings.momentum) * now if seen else now
-        of_song = song_mean(self.opinion.numpy(), self.song[self.rows])
-        return semisup.co_guess(
-            [(1 - settings.song_weight) * self.opinion + settings.song_weight * torch.from_numpy(of_song).float()],
-            settings.temperature,
-        )
+        guess = self.opinion
+        if self.consensus is not None:
+            joint = guess * torch.from_numpy(self.consensus).float()
+            guess = joint / joint.sum(dim=1, keepdim=True)
+        return semisup.co_guess([guess], settings.temperature)
 
     def targets(self, clean: Tensor, own: Tensor, guess: Tensor) -> Tensor:
         """Return soft targets (n, K): refined labels where the label is trusted, guesses elsewhere."""

@@ -18,7 +18,10 @@ from emoseg.config import NetworkConfig
 
 
 class Standardise(nn.Module):
-    """``(x - mean) / deviation``, cut at +-6: a recording unlike any heard in training must not blow up."""
+    """``(x - mean) / deviation``, cut at +-6: a recording unlike any heard in training must not blow up.
+
+    What never varies in training, such as a band that is always silent, is 0: no weight was learnt for it.
+    """
 
     mean: Tensor
     scale: Tensor
@@ -26,7 +29,7 @@ class Standardise(nn.Module):
     def __init__(self, mean: Tensor, deviation: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
-        self.register_buffer("scale", 1 / deviation.clamp_min(1e-6))
+        self.register_buffer("scale", torch.where(deviation > 1e-6, 1 / deviation, 0.0))
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise `x`, shape (B, ...)."""
@@ -126,8 +129,11 @@ def build_network(
     config : NetworkConfig
     """
     train = np.asarray(features[np.asarray(rows)], dtype=np.float32)
+    over = 0 if train.ndim == 2 else (0, 2)
+    mean = torch.from_numpy(train.mean(axis=over))
+    # The deviation of equal numbers is not quite 0 in float32.
+    varies = train.max(axis=over) > train.min(axis=over)
+    deviation = torch.from_numpy(np.where(varies, train.std(axis=over), np.float32(0)))
     if train.ndim == 2:
-        mean, deviation = train.mean(axis=0), train.std(axis=0)
-        return Perceptron(torch.from_numpy(mean), torch.from_numpy(deviation), classes, config)
-    mean, deviation = train.mean(axis=(0, 2))[:, None], train.std(axis=(0, 2))[:, None]
-    return ConvNet(torch.from_numpy(mean), torch.from_numpy(deviation), classes, config)
+        return Perceptron(mean, deviation, classes, config)
+    return ConvNet(mean[:, None], deviation[:, None], classes, config)

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Fallback = Literal["few segments", "equal losses", "not converged", "minor component", "overlap"]
+Fallback = Literal["few segments", "equal losses", "not converged", "minor component", "overlap", "agreement"]
 Bool = NDArray[np.bool_]
 
 
@@ -57,7 +57,8 @@ def clean_probability(
     Parameters
     ----------
     losses : array, shape (S,)
-        Cross-entropy of the given label, in evaluation mode; finite.
+        Cross-entropy of the given label, in evaluation mode, natural logarithm; finite. Where even the component of
+        large losses lies on average below that of chance, log K, the network agrees with the labels: all clean.
     labels : array of int, shape (S,)
         Given labels.
     threshold : float
@@ -87,7 +88,9 @@ def clean_probability(
         raise ValueError(f"losses {losses.shape} and labels {labels.shape} must have the same shape (S,)")
     if not np.isfinite(losses).all():
         raise ValueError("losses must be finite")
-    posterior, fallback = _mixture_posterior(losses, min_segments, min_separation, min_weight, seed)
+    posterior, fallback = _mixture_posterior(
+        losses, float(np.log(len(np.unique(labels)))), min_segments, min_separation, min_weight, seed
+    )
     if fallback is not None:
         return CleanProbability(np.ones(len(losses)), fallback)
     rescued = []
@@ -101,8 +104,73 @@ def clean_probability(
     return CleanProbability(posterior, None, tuple(rescued))
 
 
+def song_consensus(
+    given: NDArray[np.int64],
+    song: NDArray[np.int64],
+    classes: int,
+    *,
+    min_disagreement: float = 0.02,
+    floor: float = 0.02,
+) -> NDArray[np.float64] | None:
+    """Return what the labels of a segment's sister segments say about its label.
+
+    Where the segments of a song were labelled one by one, their labels are separate judgements of what is mostly one
+    emotion: each votes, with the rate at which labels differ from their song's majority as its chance of error. Labels
+    inherited from the song are copies of one judgement; they never differ, and have no vote.
+
+    Parameters
+    ----------
+    given : array of int, shape (S,)
+        Given labels.
+    song : array of int, shape (S,)
+        Song of each segment.
+    classes : int
+        Number of labels K.
+    min_disagreement : float
+        Share of labels that differ from their song's majority below which labels count as copies.
+    floor : float
+        Smallest probability of a label: an odd segment in a unanimous song stays possible.
+
+    Returns
+    -------
+    array, shape (S, K), or None where labels are copies.
+        Posterior of each label from the other segments of the song alone, under a symmetric error rate.
+    """
+    _, index = np.unique(song, return_inverse=True)
+    votes = np.zeros((index.max() + 1, classes))
+    np.add.at(votes, (index, given), 1)
+    error = float(np.mean(votes.argmax(axis=1)[index] != given))
+    if error < min_disagreement:
+        return None
+    others = votes[index]
+    others[np.arange(len(given)), given] -= 1
+    # The log-likelihood ratio of one vote; none where votes are no better than chance.
+    weight = max(0.0, float(np.log((1 - error) * (classes - 1) / error)))
+    posterior = np.exp(weight * (others - others.max(axis=1, keepdims=True)))
+    posterior = np.maximum(posterior / posterior.sum(axis=1, keepdims=True), floor)
+    return np.asarray(posterior / posterior.sum(axis=1, keepdims=True))
+
+
+def with_consensus(
+    divided: CleanProbability, consensus: NDArray[np.float64], given: NDArray[np.int64]
+) -> CleanProbability:
+    """Join the clean probability from losses with that from sister segments: their odds multiply.
+
+    Where the mixture was not used it says nothing either way, and the sister segments decide.
+    """
+    own = np.clip(divided.probability, 1e-3, 1 - 1e-3) if divided.fallback is None else np.full(len(given), 0.5)
+    others = consensus[np.arange(len(given)), given]
+    right, wrong = own * others, (1 - own) * (1 - others)
+    return CleanProbability(right / (right + wrong), divided.fallback, divided.rescued_classes)
+
+
 def _mixture_posterior(
-    losses: NDArray[np.float64], min_segments: int, min_separation: float, min_weight: float, seed: int
+    losses: NDArray[np.float64],
+    chance: float,
+    min_segments: int,
+    min_separation: float,
+    min_weight: float,
+    seed: int,
 ) -> tuple[NDArray[np.float64], Fallback | None]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
@@ -110,8 +178,9 @@ def _mixture_posterior(
     ones = np.ones(len(losses))
     if len(losses) < min_segments:
         return ones, "few segments"
-    # Percentiles rather than the extremes: one huge loss must not squeeze all others into a point.
-    low, high = np.percentile(losses, [0.5, 99.5])
+    # Percentiles rather than the extremes: one huge loss must not squeeze all others into a point. Rounded inwards, so
+    # that in small sets too they are never the extremes themselves.
+    low, high = np.percentile(losses, 0.5, method="higher"), np.percentile(losses, 99.5, method="lower")
     if high - low < 1e-8:
         return ones, "equal losses"
     scaled = np.clip((losses - low) / (high - low), 0, 1)
@@ -129,6 +198,9 @@ def _mixture_posterior(
     pooled = float(np.sqrt(np.sum(weights * sds**2)))
     if abs(means[0] - means[1]) < min_separation * pooled:
         return ones, "overlap"
+    # Losses of right labels are skewed, and two Gaussians fit that better than one: separation alone is no proof.
+    if low + means[1 - clean] * (high - low) < chance:
+        return ones, "agreement"
     return _monotone(scaled, mixture.predict_proba(scaled[:, None])[:, clean], float(means[clean])), None
 
 

@@ -1,0 +1,604 @@
+"""The command line as its users meet it: what goes to stdout and stderr, and the exit status.
+
+`call` runs a command in this process through `emoseg.cli.main`, as the installed command does; `spawn` runs the
+installed command itself. One tiny model is learnt for the whole file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+import emoseg
+from emoseg.cli import app, main
+from emoseg.corpora.synth import write_corpus
+from emoseg.errors import AudioError
+from emoseg.model import CARD_FILE, CONFIG_FILE, SEGMENT_FILE, SONG_FILE, WEIGHTS_FILE
+
+RATE = 22050
+SETTINGS = "[learning]\nepochs = 3\nmembers = 2\n[learning.sssl]\nwarmup_epochs = 1\n"
+COMMANDS = [("analyze",), ("train",), ("evaluate",), ("corpus",), ("corpus", "check"), ("corpus", "synth")]
+QUADRANTS = ["Q1", "Q2", "Q3", "Q4"]
+
+
+class Outcome(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Outcome]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run a command in this process."""
+
+    def run(*args: str | Path) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["emoseg", *map(str, args)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        status = ended.value.code or 0
+        assert isinstance(status, int)
+        return Outcome(status, *capsys.readouterr())
+
+    return run
+
+
+def spawn(*args: str | Path, **environment: str) -> Outcome:
+    """Run the installed command."""
+    command = shutil.which("emoseg", path=str(Path(sys.executable).parent))
+    assert command is not None, "emoseg is not installed beside this Python"
+    done = subprocess.run(
+        [command, *map(str, args)], capture_output=True, encoding="utf-8", env={**os.environ, **environment}
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def refused(outcome: Outcome, *parts: str) -> None:
+    """Assert that the command itself was wrong: status 2, nothing on stdout, one line on stderr that holds `parts`."""
+    assert outcome.status == 2, outcome
+    assert outcome.out == ""
+    assert outcome.err.startswith("emoseg: ")
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.endswith("\n")
+    for part in parts:
+        assert part in outcome.err
+
+
+class Lab(NamedTuple):
+    corpus: Path
+    settings: Path
+    cache: Path
+    model: Path
+    trained: Outcome
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A tiny synthesised corpus, and a model learnt from it by the installed command."""
+    root = tmp_path_factory.mktemp("lab")
+    corpus, settings, cache, model = root / "corpus", root / "settings.toml", root / "cache", root / "model"
+    write_corpus(corpus, songs=16, seed=1, duration_s=10, workers=1, quiet=True)
+    settings.write_text(SETTINGS)
+    options: list[str | Path] = ["--config", settings, "--cache", cache, "--workers", "1", "--out", model]
+    return Lab(corpus, settings, cache, model, spawn("train", f"synth:{corpus}", *options))
+
+
+@pytest.fixture(scope="module")
+def songs(lab: Lab) -> list[Path]:
+    return sorted((lab.corpus / "audio").iterdir())
+
+
+def tone(seconds: float) -> Any:
+    return (0.2 * np.sin(2 * np.pi * 330 * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of recordings that cannot be analysed, each named after its trouble."""
+    root = tmp_path_factory.mktemp("bad")
+    (root / "empty.mp3").touch()
+    (root / "text.mp3").write_text("These are the lyrics, not the song.\n" * 40)
+    soundfile.write(root / "short.wav", tone(0.2), RATE)
+    soundfile.write(root / "silent.wav", np.zeros(3 * RATE, dtype=np.float32), RATE)
+    samples = tone(3)
+    samples[RATE] = np.nan
+    soundfile.write(root / "nan.wav", samples, RATE, subtype="FLOAT")
+    soundfile.write(root / "cut.mp3", tone(3), RATE)
+    (root / "cut.mp3").write_bytes((root / "cut.mp3").read_bytes()[:80])
+    return root
+
+
+# --- help, version, usage --------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_command() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    for name in ("analyze", "train", "evaluate", "corpus"):
+        assert f" {name} " in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (("analyze",), ["--model", "--out", "--format", "--json", "--hop", "--quiet"]),
+        (("train",), ["--out", "--method", "--frontend", "--config", "--seed", "--workers", "--cache", "--quiet"]),
+        (("evaluate",), ["--out", "--method", "--frontend", "--config", "--folds", "--seeds", "--group", "--noise"]),
+        (("corpus",), ["check", "synth"]),
+        (("corpus", "check"), ["--json", "--workers"]),
+        (("corpus", "synth"), ["--songs", "--seed"]),
+    ],
+)
+def test_help_of_a_command_lists_its_options(command: tuple[str, ...], options: list[str]) -> None:
+    assert command in COMMANDS
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    for option in options:
+        assert option in result.stdout
+
+
+def test_version() -> None:
+    assert spawn("--version") == Outcome(0, f"emoseg {emoseg.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("nonsense",),
+        ("analyze",),
+        ("train", "folder:x"),
+        ("analyze", "x.wav", "--loud"),
+        ("train", "folder:x", "--out", "m", "--seed", "-1"),
+        ("evaluate", "folder:x", "--out", "r.json", "--folds", "1"),
+        ("evaluate", "folder:x", "--out", "r.json", "--group", "album"),
+        ("corpus", "synth", "x", "--songs", "7"),
+    ],
+)
+def test_wrong_usage_is_status_2_and_says_how(call: Call, args: tuple[str, ...]) -> None:
+    outcome = call(*args)
+    assert outcome.status == 2
+    assert outcome.out == ""
+    assert "Usage: emoseg" in outcome.err
+    assert "--help" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+# --- train -----------------------------------------------------------------------------------------------------------
+
+
+def test_train_writes_a_model_folder_and_says_so(lab: Lab) -> None:
+    assert lab.trained.status == 0, lab.trained
+    assert lab.trained.out.startswith(f"{lab.model}: 16 songs, held-out macro-F1 0.")
+    assert lab.trained.out.count("\n") == 1
+    assert "Traceback" not in lab.trained.err
+    names = {path.name for path in lab.model.iterdir()}
+    assert names == {CONFIG_FILE, SEGMENT_FILE, SONG_FILE, WEIGHTS_FILE, CARD_FILE}
+    left = {path.name for path in lab.model.parent.iterdir()} - {"corpus", "settings.toml", "cache", "model"}
+    assert left == set(), "no unfinished run stays behind"
+
+
+def test_train_takes_its_settings_from_the_file(lab: Lab) -> None:
+    config = json.loads((lab.model / CONFIG_FILE).read_text())
+    assert config["training"]["learning"]["epochs"] == 3
+    assert config["training"]["learning"]["members"] == 2
+    assert config["training"]["method"] == "sssl"
+    assert config["training"]["corpus"] == "synth"
+    assert [frontend["name"] for frontend in config["frontends"]] == ["descriptors"]
+    assert config["space"]["labels"] == QUADRANTS
+
+
+def test_train_overwrites_nothing(lab: Lab, call: Call, tmp_path: Path) -> None:
+    before = (lab.model / CONFIG_FILE).read_bytes()
+    refused(call("train", f"synth:{lab.corpus}", "--out", lab.model), f"{lab.model}: exists already")
+    assert (lab.model / CONFIG_FILE).read_bytes() == before
+    refused(call("train", f"synth:{lab.corpus}", "--out", lab.settings), "exists already")
+
+
+def test_train_into_the_current_folder_is_refused(
+    lab: Lab, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(call("train", f"synth:{lab.corpus}", "--out", "."), "--out must name a new folder")
+
+
+def test_train_on_one_label(lab: Lab, songs: list[Path], call: Call, tmp_path: Path) -> None:
+    (tmp_path / "corpus" / "happy").mkdir(parents=True)
+    for song in songs[:3]:
+        shutil.copy(song, tmp_path / "corpus" / "happy")
+    outcome = call("train", f"folder:{tmp_path / 'corpus'}", "--out", tmp_path / "m")
+    refused(outcome, "all 3 songs have the label 'happy'; two or more labels are needed")
+    assert not (tmp_path / "m").exists()
+
+
+def test_train_on_a_label_of_one_song_names_the_label(lab: Lab, songs: list[Path], call: Call, tmp_path: Path) -> None:
+    for i, song in enumerate(songs[:4]):
+        folder = tmp_path / "corpus" / ("sad" if i == 0 else "happy")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(song, folder)
+    corpus = f"folder:{tmp_path / 'corpus'}"
+    outcome = call("train", corpus, "--out", tmp_path / "m", "--config", lab.settings, "--cache", lab.cache, "-q")
+    refused(outcome, "label 'sad' occurs in one artist or song only")
+    assert list(tmp_path.iterdir()) == [tmp_path / "corpus"]
+
+
+def test_train_with_a_label_for_a_missing_file(songs: list[Path], call: Call, tmp_path: Path) -> None:
+    table = tmp_path / "songs.csv"
+    table.write_text(f"path,label\n{songs[0]},happy\nabsent.wav,sad\n{songs[1]},sad\n")
+    outcome = call("train", f"csv:{table}", "--out", tmp_path / "m")
+    refused(outcome, f"{table}: row 3 gives a label to a missing file: {tmp_path / 'absent.wav'}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ("[learning]\nepoch = 3\n", "settings.toml: unknown key 'learning.epoch'"),
+        ("[learning]\nepochs = 1\n", "settings.toml: learning.epochs: Input should be greater than or equal to 2"),
+        ("[learning\n", "settings.toml: is not TOML"),
+        (None, "settings.toml: cannot be read: No such file or directory"),
+    ],
+)
+def test_train_with_bad_settings(lab: Lab, call: Call, tmp_path: Path, settings: str | None, part: str) -> None:
+    file = tmp_path / "settings.toml"
+    if settings:
+        file.write_text(settings)
+    refused(call("train", f"synth:{lab.corpus}", "--out", tmp_path / "m", "--config", file), part)
+
+
+def test_train_with_unknown_names(lab: Lab, call: Call, tmp_path: Path) -> None:
+    start = ("train", f"synth:{lab.corpus}", "--out", tmp_path / "m")
+    refused(call(*start, "--method", "dividemix"), "method: ", "'inherit' or 'sssl' (found 'dividemix')")
+    refused(call(*start, "--frontend", "mfcc"), "frontend 'mfcc' is unknown; choose from logmel, descriptors")
+    refused(call(*start, "--frontend", "logmel+logmel"), "frontends must be distinct")
+
+
+@pytest.mark.parametrize("command", [("train", "--out", "m"), ("evaluate", "--out", "r.json"), ("corpus", "check")])
+@pytest.mark.parametrize(
+    ("corpus", "part"),
+    [
+        ("songs", "corpus 'songs': must be NAME:PATH with NAME one of 4q, folder, csv, synth"),
+        ("deezer:songs", "corpus 'deezer:songs': must be NAME:PATH"),
+        ("folder:absent", "absent: does not exist"),
+        ("4q:.", "is not the 4Q folder"),
+    ],
+)
+def test_a_bad_corpus_is_one_line(
+    call: Call,
+    command: tuple[str, ...],
+    corpus: str,
+    part: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(call(*command, corpus), part)
+
+
+def test_what_the_system_refuses_is_one_line(lab: Lab, call: Call, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache = tmp_path / "file" / "cache"
+    options = ("--out", tmp_path / "m", "--workers", "1", "--config", lab.settings)
+    refused(call("train", f"synth:{lab.corpus}", "--cache", cache, *options, "-q"), f"{tmp_path / 'file'}")
+
+
+# --- analyze ---------------------------------------------------------------------------------------------------------
+
+SPACE_KEYS = ["name", "labels", "axes", "rule"]
+SONG_KEYS = ["label", "probabilities", "confidence", "valence", "arousal"]
+SEGMENT_KEYS = ["start_s", "end_s", "label", "probabilities", "valence", "arousal"]
+
+
+def check_analysis(result: dict[str, Any], path: Path, duration_s: float) -> None:
+    assert list(result) == ["schema", "path", "duration_s", "model", "space", "song", "segments", "spans"]
+    assert result["schema"] == "emoseg.analysis/1"
+    assert result["path"] == str(path)
+    assert result["duration_s"] == pytest.approx(duration_s, abs=0.1)
+    assert result["model"] == {"name": "model", "version": "1"}
+    assert list(result["space"]) == SPACE_KEYS
+    assert result["space"]["labels"] == QUADRANTS
+    song = result["song"]
+    assert list(song) == SONG_KEYS
+    assert song["confidence"] == song["probabilities"][song["label"]] == max(song["probabilities"].values())
+    for part in [song, *result["segments"]]:
+        p = part["probabilities"]
+        assert list(p) == QUADRANTS
+        assert sum(p.values()) == pytest.approx(1, abs=1e-5)
+        assert part["label"] == max(p, key=lambda label: p[label])
+        assert part["valence"] == pytest.approx(p["Q1"] + p["Q4"] - p["Q2"] - p["Q3"], abs=1e-5)
+        assert part["arousal"] == pytest.approx(p["Q1"] + p["Q2"] - p["Q3"] - p["Q4"], abs=1e-5)
+    starts = [segment["start_s"] for segment in result["segments"]]
+    assert all(list(segment) == SEGMENT_KEYS for segment in result["segments"])
+    assert starts == [3.0 * i for i in range(len(starts))]
+    assert all(list(span) == ["start_s", "end_s", "label"] for span in result["spans"])
+    assert result["spans"][0]["start_s"] == 0
+    assert result["spans"][-1]["end_s"] == result["segments"][-1]["end_s"]
+
+
+def test_analyze_prints_a_table(lab: Lab, songs: list[Path], call: Call) -> None:
+    outcome = call("analyze", songs[0], songs[1], "--model", lab.model)
+    assert outcome.status == 0
+    assert songs[0].name in outcome.out
+    assert songs[1].name in outcome.out
+    assert "0:10" in outcome.out
+    assert "model model 1" in outcome.out
+    assert outcome.err == ""
+
+
+def test_analyze_json_is_one_object_a_line(lab: Lab, songs: list[Path]) -> None:
+    outcome = spawn("analyze", *songs[:3], "--model", lab.model, "--json")
+    assert outcome.status == 0
+    assert outcome.err == ""
+    lines = outcome.out.splitlines()
+    assert len(lines) == 3
+    for line, song in zip(lines, songs, strict=False):
+        check_analysis(json.loads(line), song, 10.0)
+
+
+def test_analyze_twice_is_the_same_byte_for_byte(lab: Lab, songs: list[Path], call: Call) -> None:
+    assert call("analyze", *songs[:2], "--model", lab.model, "--json") == call(
+        "analyze", *songs[:2], "--model", lab.model, "--json"
+    )
+
+
+def test_analyze_a_folder_stands_for_its_recordings(lab: Lab, songs: list[Path], call: Call) -> None:
+    outcome = call("analyze", lab.corpus, "--model", lab.model, "--json")
+    assert outcome.status == 0
+    assert [json.loads(line)["path"] for line in outcome.out.splitlines()] == [str(song) for song in songs]
+
+
+def test_analyze_hop(lab: Lab, songs: list[Path], call: Call) -> None:
+    outcome = call("analyze", songs[0], "--model", lab.model, "--json", "--hop", "1.5")
+    assert outcome.status == 0
+    starts = [segment["start_s"] for segment in json.loads(outcome.out)["segments"]]
+    assert starts == [1.5 * i for i in range(len(starts))]
+    assert len(starts) > 4
+    refused(call("analyze", songs[0], "--model", lab.model, "--hop", "0"), "hop 0.0 s: must be above 0.05")
+
+
+ERRORS = [
+    ("absent.mp3", "missing", "no such file"),
+    ("empty.mp3", "empty", "is an empty file"),
+    ("text.mp3", "decode", "cannot be decoded"),
+    ("cut.mp3", "decode", "cannot be decoded"),
+    ("short.wav", "short", "lasts 0.2 s, shorter than the minimum of 1 s"),
+    ("silent.wav", "silent", "is silent"),
+    ("nan.wav", "nonfinite", "has a sample at 1.000 s that is not a finite number"),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "part"), ERRORS)
+def test_analyze_what_cannot_be_analysed(lab: Lab, bad: Path, call: Call, name: str, kind: str, part: str) -> None:
+    path = bad / name
+    outcome = call("analyze", path, "--model", lab.model)
+    assert outcome.status == 1
+    assert outcome.out == ""
+    assert outcome.err.startswith(f"emoseg: {path}: ")
+    assert part in outcome.err
+    assert outcome.err.count("\n") == 1
+
+    outcome = call("analyze", path, "--model", lab.model, "--json")
+    assert outcome.status == 1
+    assert outcome.err == ""
+    result = json.loads(outcome.out)
+    assert list(result) == ["schema", "path", "error"]
+    assert (result["schema"], result["path"]) == ("emoseg.analysis/1", str(path))
+    assert list(result["error"]) == ["type", "message"]
+    assert result["error"]["type"] == kind
+    assert part in result["error"]["message"]
+
+
+def test_analyze_an_mp3_that_ends_early_is_a_shorter_recording(lab: Lab, call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "half.mp3"
+    soundfile.write(path, tone(10), RATE)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    outcome = call("analyze", path, "--model", lab.model, "--json")
+    assert outcome.status == 0
+    assert json.loads(outcome.out)["duration_s"] == pytest.approx(5, abs=0.5)
+
+
+def test_analyze_goes_on_after_failures(lab: Lab, bad: Path, songs: list[Path], tmp_path: Path) -> None:
+    options: list[str | Path] = ["--model", lab.model, "--format", "json", "--format", "csv", "--out", tmp_path / "out"]
+    outcome = spawn("analyze", songs[0], bad / "text.mp3", bad / "absent.mp3", songs[1], *options)
+    assert outcome.status == 1
+    assert songs[0].name in outcome.out
+    assert songs[1].name in outcome.out
+    first, second = outcome.err.splitlines()
+    assert first.startswith(f"emoseg: {bad / 'text.mp3'}: cannot be decoded")
+    assert second == f"emoseg: {bad / 'absent.mp3'}: no such file"
+    written = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert written == {f"{song.name}.{suffix}" for song in songs[:2] for suffix in ("json", "csv")}
+    [file] = (tmp_path / "out").rglob(f"{songs[1].name}.json")
+    check_analysis(json.loads(file.read_text()), songs[1], 10.0)
+
+
+def test_analyze_json_keeps_the_order_of_good_and_bad(lab: Lab, bad: Path, songs: list[Path], call: Call) -> None:
+    asked = [bad / "silent.wav", songs[0], bad / "absent.mp3", songs[1]]
+    outcome = call("analyze", *asked, "--model", lab.model, "--json")
+    assert outcome.status == 1
+    results = [json.loads(line) for line in outcome.out.splitlines()]
+    assert [result["path"] for result in results] == list(map(str, asked))
+    assert ["error" in result for result in results] == [True, False, True, False]
+
+
+def test_analyze_folders_without_audio(lab: Lab, songs: list[Path], call: Call, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").touch()
+    outcome = call("analyze", tmp_path / "a", tmp_path / "b", "--model", lab.model)
+    lines = [f"emoseg: {tmp_path / name}: no audio in this folder" for name in ("a", "b")]
+    assert outcome == Outcome(1, "", "\n".join(lines) + "\n")
+    out = tmp_path / "out"
+    options = ("--model", lab.model, "--format", "json", "--out", out, "--json")
+    outcome = call("analyze", tmp_path / "a", tmp_path / "b", *options)
+    assert outcome.status == 1
+    assert [json.loads(line)["error"]["type"] for line in outcome.out.splitlines()] == ["empty", "empty"]
+    assert not out.exists()
+
+
+def test_analyze_a_folder_that_cannot_be_listed(
+    lab: Lab, songs: list[Path], call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(root: Path) -> list[Path]:  # as for a folder of another user; root may list them all
+        raise AudioError(f"{root}: cannot be listed: Permission denied", kind="unreadable")
+
+    monkeypatch.setattr("emoseg.audio.find_audio", refuse)
+    outcome = call("analyze", tmp_path, songs[0], "--model", lab.model, "--json")
+    assert outcome.status == 1
+    first, second = map(json.loads, outcome.out.splitlines())
+    assert first["error"] == {"type": "unreadable", "message": f"{tmp_path}: cannot be listed: Permission denied"}
+    assert second["song"]["label"] in QUADRANTS
+
+
+def test_analyze_options_that_do_not_fit(lab: Lab, songs: list[Path], call: Call, tmp_path: Path) -> None:
+    start = ("analyze", songs[0], "--model", lab.model)
+    refused(call(*start, "--format", "midi", "--out", tmp_path), "format 'midi' is unknown; choose from json, csv")
+    refused(call(*start, "--format", "json"), "--format and --out go together")
+    refused(call(*start, "--out", tmp_path), "--format and --out go together")
+    refused(call("analyze", songs[0]), "no model given: --model DIR; 'emoseg train' learns one")
+    (tmp_path / "file").touch()
+    outcome = call(*start, "--format", "json", "--out", tmp_path / "file")
+    assert outcome.status == 2
+    assert "cannot be written" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda m: shutil.rmtree(m), "model: is not a model folder"),
+        (lambda m: (m / CONFIG_FILE).unlink(), "config.json: is missing from the model folder"),
+        (lambda m: (m / SEGMENT_FILE).unlink(), "segment.onnx: is missing from the model folder"),
+        (lambda m: (m / SONG_FILE).write_bytes(b"x"), "song.safetensors: was altered"),
+        (lambda m: (m / CONFIG_FILE).write_text("{"), "config.json: was altered"),
+    ],
+    ids=["no folder", "no config", "no segment model", "other song model", "other config"],
+)
+def test_analyze_with_a_model_that_is_not_whole(
+    lab: Lab, songs: list[Path], call: Call, tmp_path: Path, harm: Callable[[Path], Any], message: str
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(lab.model, model)
+    harm(model)
+    refused(call("analyze", songs[0], "--model", model), message)
+    refused(call("analyze", songs[0], "--model", model, "--json"), message)
+
+
+def test_analyze_loads_no_learning_package(lab: Lab, songs: list[Path]) -> None:
+    code = (
+        "import sys; from emoseg.analyzer import Analyzer; Analyzer(sys.argv[1]).analyze(sys.argv[2]);"
+        "print(sorted({'torch', 'sklearn', 'onnx', 'librosa', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(lab.model), str(songs[0])], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes that break")
+def test_a_reader_that_goes_away_is_no_traceback(lab: Lab, songs: list[Path]) -> None:
+    command = shutil.which("emoseg", path=str(Path(sys.executable).parent))
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [str(command), "analyze", str(songs[0]), "--model", str(lab.model), "--json"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(writer)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+
+
+# --- evaluate --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise", ["segment", "segment:2", "white:0.1", "song:-1"])
+def test_evaluate_with_bad_noise(lab: Lab, call: Call, tmp_path: Path, noise: str) -> None:
+    outcome = call("evaluate", f"synth:{lab.corpus}", "--out", tmp_path / "r.json", "--noise", noise)
+    refused(outcome, f"noise '{noise}': must be none, segment:R, song:R or splice:R with R from 0 to 0.9")
+
+
+def test_evaluate_says_early_what_is_wrong(lab: Lab, call: Call, tmp_path: Path) -> None:
+    start = ("evaluate", f"synth:{lab.corpus}", "--cache", lab.cache, "--quiet", "--workers", "1")
+    out = tmp_path / "r.json"
+    refused(call(*start, "--out", tmp_path / "no" / "r.json"), "r.json: its folder does not exist")
+    refused(call(*start, "--out", tmp_path), f"{tmp_path}: is a folder; --out is the result file to write")
+    refused(call(*start, "--out", out, "--method", "best"), "method 'best' is unknown; choose from inherit, sssl")
+    refused(call(*start, "--out", out, "--method", "sssl", "--method", "sssl"), "method 'sssl' is named twice")
+    refused(call(*start, "--out", out), "10 folds need at least 10 different artists or songs; found 4")
+    refused(call(*start, "--out", out, "--group", "none", "--folds", "17"), "17 folds need at least 17", "found 16")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- corpus ----------------------------------------------------------------------------------------------------------
+
+
+def test_corpus_check_of_a_good_corpus(lab: Lab, call: Call) -> None:
+    outcome = call("corpus", "check", f"synth:{lab.corpus}", "--workers", "1")
+    assert outcome.status == 0
+    assert "songs     16 (Q1 4, Q2 4, Q3 4, Q4 4), 2.7 minutes" in outcome.out
+    assert outcome.out.endswith("  0 errors, 0 warnings\n")
+    assert outcome.err == ""
+
+
+def test_corpus_check_of_a_corpus_with_errors(songs: list[Path], bad: Path, call: Call, tmp_path: Path) -> None:
+    table = tmp_path / "songs.csv"
+    rows = [(songs[0], "happy"), (songs[1], "sad"), ("absent.wav", "sad"), (bad / "text.mp3", "sad")]
+    table.write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows))
+    outcome = call("corpus", "check", f"csv:{table}", "--workers", "1")
+    assert outcome.status == 1
+    assert f"  error     {table}: row 4 gives a label to a missing file: {tmp_path / 'absent.wav'}" in outcome.out
+    assert f"  error     {bad / 'text.mp3'}: cannot be decoded" in outcome.out
+    assert f"  warning   {table}: no artist column: folds go by song only" in outcome.out
+    assert outcome.out.endswith("  2 errors, 1 warning\n")
+
+    outcome = call("corpus", "check", f"csv:{table}", "--workers", "1", "--json")
+    assert outcome.status == 1
+    report = json.loads(outcome.out)
+    assert report["schema"] == "emoseg.corpus-check/1"
+    assert report["errors"] == 2
+    assert report["counts"] == {"happy": 1, "sad": 2}
+    assert len(report["problems"]) == 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs names of any bytes")
+def test_corpus_check_prints_names_that_the_terminal_cannot(songs: list[Path], tmp_path: Path) -> None:
+    for folder, name in (("happy", "Björk.flac"), ("sad", os.fsdecode(b"Bj\xf6rk.flac"))):
+        (tmp_path / folder).mkdir()
+        shutil.copy(songs[0], tmp_path / folder / name)
+        (tmp_path / folder / f"bad {name}").touch()
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for environment in ({}, plain):
+        outcome = spawn("corpus", "check", f"folder:{tmp_path}", "--workers", "1", **environment)
+        assert outcome.status == 1
+        assert "Traceback" not in outcome.err
+        assert "2 errors" in outcome.out
+        outcome = spawn("corpus", "check", f"folder:{tmp_path}", "--workers", "1", "--json", **environment)
+        assert len([p for p in json.loads(outcome.out)["problems"] if p["severity"] == "error"]) == 2
+
+
+def test_corpus_synth_writes_what_the_other_commands_read(call: Call, tmp_path: Path) -> None:
+    out = tmp_path / "planted"
+    outcome = call("corpus", "synth", out, "--songs", "8", "--seed", "3", "--workers", "1", "--quiet")
+    assert outcome == Outcome(0, f"synth:{out}: 8 songs\n", "")
+    outcome = call("corpus", "check", f"synth:{out}", "--workers", "1")
+    assert outcome.status == 0
+    assert "songs     8 (Q1 2, Q2 2, Q3 2, Q4 2), 4.0 minutes" in outcome.out
+    refused(call("corpus", "synth", out, "--songs", "8"), f"{out}: is not empty")

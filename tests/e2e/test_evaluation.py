@@ -1,0 +1,376 @@
+"""The protocol on a tiny corpus with planted truth: same folds and noise for all, every song tested once."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from emoseg import evaluation, metrics
+from emoseg.cli import app
+from emoseg.config import LearningConfig, SsslConfig, TrainConfig
+from emoseg.corpora import Corpus, load_corpus
+from emoseg.corpora.noise import NoiseSpec
+from emoseg.corpora.segments import CorpusSegments, load_segments
+from emoseg.corpora.splits import song_folds
+from emoseg.corpora.synth import write_corpus
+from emoseg.errors import ConfigError, CorpusError
+from emoseg.evaluation import Protocol, evaluate, print_result, write_result
+from emoseg.types import Float64, Int64
+
+CONFIG = TrainConfig(learning=LearningConfig(epochs=3, members=2, sssl=SsslConfig(warmup_epochs=1)))
+BOTH = Protocol(("inherit", "sssl"), folds=2, seeds=1, group="none")
+
+
+class Learning(NamedTuple):
+    """What one call of the learner was given."""
+
+    method: str
+    seed: int
+    given: list[int]
+    song: list[int]
+    features: Float64
+
+
+class Run(NamedTuple):
+    result: dict[str, Any]
+    learnings: list[Learning]
+    outcomes: list[tuple[str, int, int, Any]]
+
+    def __repr__(self) -> str:
+        return "Run"
+
+
+class Lab(NamedTuple):
+    corpus: Corpus
+    segments: CorpusSegments
+    cache: Path
+
+    def run(self, protocol: Protocol) -> Run:
+        """Evaluate in this process, and listen to what is learnt from and tested on."""
+        from emoseg.learning import pipeline
+
+        learnings: list[Learning] = []
+        outcomes: list[tuple[str, int, int, Any]] = []
+        learn, run = pipeline.learn, evaluation._run
+
+        def listening_learn(features: Any, given: Int64, song: Int64, groups: Any, **settings: Any) -> Any:
+            heard = np.asarray(features["descriptors"], dtype=np.float64)
+            learnings.append(Learning(settings["method"], settings["seed"], given.tolist(), song.tolist(), heard))
+            return learn(features, given, song, groups, **settings)
+
+        def listening_run(job: Any) -> Any:
+            outcome = run(job)
+            outcomes.append((job.method, job.seed, job.fold, outcome))
+            return outcome
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline, "learn", listening_learn)
+            patch.setattr(evaluation, "_run", listening_run)
+            result = evaluate(self.corpus, protocol, config=CONFIG, cache=self.cache, workers=1, quiet=True)
+        return Run(result, learnings, outcomes)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    root = tmp_path_factory.mktemp("lab")
+    write_corpus(root / "corpus", songs=16, seed=1, duration_s=12, workers=1, quiet=True)
+    corpus = load_corpus(f"synth:{root / 'corpus'}")
+    segments = load_segments(corpus, CONFIG, cache=root / "cache", workers=1, quiet=True)
+    return Lab(corpus, segments, root / "cache")
+
+
+@pytest.fixture(scope="module")
+def plain(lab: Lab) -> Run:
+    return lab.run(BOTH)
+
+
+@pytest.fixture(scope="module")
+def noisy(lab: Lab) -> Run:
+    return lab.run(replace(BOTH, noise=NoiseSpec("segment", 0.4)))
+
+
+def without_seconds(result: dict[str, Any]) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(json.dumps(result))
+    for method in data["methods"].values():
+        assert method.pop("seconds") > 0
+    return data
+
+
+def test_the_result_says_everything(plain: Run, lab: Lab) -> None:
+    result = plain.result
+    assert list(result) == [
+        "schema",
+        "emoseg_version",
+        "corpus",
+        "protocol",
+        "config",
+        "methods",
+        "differences",
+    ]
+    assert result["schema"] == "emoseg.evaluation/1"
+    assert result["protocol"] == {"folds": 2, "seeds": [0], "group": "none", "noise": "none"}
+    assert result["corpus"]["songs"] == 16
+    assert result["corpus"]["segments"] == 64
+    assert result["corpus"]["counts"] == {"Q1": 4, "Q2": 4, "Q3": 4, "Q4": 4}
+    assert result["corpus"]["left_out"] == []
+    assert result["corpus"]["space"]["labels"] == ["Q1", "Q2", "Q3", "Q4"]
+    assert result["config"]["learning"]["epochs"] == 3
+    assert "method" not in result["config"]
+    assert list(result["methods"]) == ["inherit", "sssl"]
+    for method in result["methods"].values():
+        assert {
+            "macro_f1",
+            "macro_f1_mean_probability",
+            "macro_f1_by_seed",
+            "macro_f1_by_fold",
+            "accuracy",
+            "balanced_accuracy",
+            "recall",
+            "calibration_error",
+            "calibration_error_before",
+            "segment_macro_f1",
+            "detection",
+            "seconds",
+        } <= set(method)
+        low, high = method["macro_f1"]["interval"]
+        assert 0 <= low <= method["macro_f1"]["mean"] <= high <= 1
+        assert [(row["seed"], row["fold"]) for row in method["macro_f1_by_fold"]] == [(0, 0), (0, 1)]
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_every_song_is_tested_once_a_seed(plain: Run, lab: Lab) -> None:
+    for method in ("inherit", "sssl"):
+        tested = Counter(song for m, _, _, outcome in plain.outcomes if m == method for song in outcome.test.tolist())
+        assert tested == Counter(range(16))
+        rows = Counter(
+            row for m, _, _, outcome in plain.outcomes if m == method for row in outcome.segments[0].tolist()
+        )
+        assert rows == Counter(range(64))
+
+
+def test_methods_are_given_the_same_folds_and_labels(plain: Run, noisy: Run, lab: Lab) -> None:
+    for run in (plain, noisy):
+        by_seed: dict[int, list[Learning]] = {}
+        for learning in run.learnings:
+            by_seed.setdefault(learning.seed, []).append(learning)
+        assert len(by_seed) == 2
+        for first, second in by_seed.values():
+            assert {first.method, second.method} == {"inherit", "sssl"}
+            assert first.given == second.given
+            assert first.song == second.song
+            assert np.array_equal(first.features, second.features)
+    assert [x.given for x in plain.learnings] != [x.given for x in noisy.learnings]
+
+
+def test_no_test_song_is_learnt_from(plain: Run, lab: Lab) -> None:
+    table = lab.segments.table.features["descriptors"]
+    for method, _, fold, outcome in plain.outcomes:
+        [learning] = [x for x in plain.learnings if x.method == method and x.seed == fold]
+        train_rows = np.flatnonzero(~np.isin(lab.segments.song, outcome.test))
+        assert np.array_equal(learning.features, table[train_rows])
+        assert learning.given == lab.segments.inherited[train_rows].tolist()
+
+
+def test_scores_are_those_of_the_probabilities(plain: Run, lab: Lab) -> None:
+    reference = lab.segments.song_labels
+    for method, found in plain.result["methods"].items():
+        song, segment = np.zeros((16, 4)), np.zeros((64, 4))
+        for name, _, _, outcome in plain.outcomes:
+            if name == method:
+                song[outcome.test] = outcome.song
+                segment[outcome.segments[0]] = outcome.segments[1]
+        estimate = song.argmax(axis=1)
+        assert song.sum(axis=1) == pytest.approx(np.ones(16))
+        assert found["macro_f1"]["mean"] == pytest.approx(metrics.macro_f1(reference, estimate, 4))
+        assert found["macro_f1_by_seed"] == [found["macro_f1"]["mean"]]
+        assert found["accuracy"] == pytest.approx((estimate == reference).mean())
+        assert found["calibration_error"] == pytest.approx(metrics.calibration_error(reference, song))
+        assert lab.segments.true is not None
+        expected = metrics.macro_f1(lab.segments.true, segment.argmax(axis=1), 4)
+        assert found["segment_macro_f1"] == pytest.approx(expected)
+
+
+def test_without_noise_a_label_is_wrong_where_the_section_says_so(plain: Run, lab: Lab) -> None:
+    assert lab.segments.true is not None
+    wrong = np.not_equal(lab.segments.true, lab.segments.inherited)
+    assert 0.1 < wrong.mean() < 0.6
+    fold = song_folds(lab.segments.song_labels, lab.segments.groups("none"), folds=2, seed=0)[lab.segments.song]
+    expected = np.mean([wrong[fold != f].mean() for f in range(2)])
+    for method in plain.result["methods"].values():
+        detection = method["detection"]
+        assert detection["true_rate"] == pytest.approx(expected)
+        assert detection["wrong"] == pytest.approx(np.mean([wrong[fold != f].sum() for f in range(2)]))
+        assert 0 <= detection["hits"] <= min(detection["wrong"], detection["flagged_count"])
+
+
+def test_injected_noise_is_the_truth_of_detection(plain: Run, noisy: Run, lab: Lab) -> None:
+    fold = song_folds(lab.segments.song_labels, lab.segments.groups("none"), folds=2, seed=0)[lab.segments.song]
+    sizes = [int((fold != f).sum()) for f in range(2)]
+    for method in noisy.result["methods"].values():
+        detection = method["detection"]
+        assert detection["true_rate"] == pytest.approx(np.mean([round(0.4 * n) / n for n in sizes]))
+        assert detection["true_rate"] == pytest.approx(0.4, abs=0.02)
+    assert noisy.result["protocol"]["noise"] == "segment:0.4"
+    for learning in noisy.learnings:
+        rows = np.flatnonzero(fold != learning.seed)
+        assert (np.array(learning.given) != lab.segments.inherited[rows]).sum() == round(0.4 * len(rows))
+    # Test songs keep the corpus' own labels.
+    assert noisy.result["corpus"]["test_labels_hash"] == plain.result["corpus"]["test_labels_hash"]
+
+
+def test_two_processes_give_the_same_as_one(plain: Run, lab: Lab) -> None:
+    two = evaluate(lab.corpus, BOTH, config=CONFIG, cache=lab.cache, workers=2, quiet=True)
+    assert without_seconds(two) == without_seconds(plain.result)
+
+
+def test_differences_are_paired_and_of_the_first_method(plain: Run) -> None:
+    [difference] = plain.result["differences"]
+    methods = plain.result["methods"]
+    assert (difference["method"], difference["minus"]) == ("sssl", "inherit")
+    mean = methods["sssl"]["macro_f1"]["mean"] - methods["inherit"]["macro_f1"]["mean"]
+    assert difference["macro_f1"]["mean"] == pytest.approx(mean)
+    assert difference["macro_f1"]["by_seed"] == pytest.approx([mean])
+
+
+def test_a_method_differs_from_itself_by_exactly_nothing(lab: Lab) -> None:
+    rng = np.random.default_rng(0)
+    table = {"song": rng.dirichlet(np.ones(4), (3, 16))}
+    assert evaluation._difference(lab.segments, 4, table, table) == {
+        "mean": 0.0,
+        "interval": [0.0, 0.0],
+        "by_seed": [0.0, 0.0, 0.0],
+    }
+    # A better and a worse one differ for certain, in that order.
+    sure = {"song": np.stack([np.eye(4)[lab.segments.song_labels]] * 3)}
+    low, high = evaluation._difference(lab.segments, 4, sure, table)["interval"]
+    assert 0 < low < high
+    low, high = evaluation._difference(lab.segments, 4, table, sure)["interval"]
+    assert low < high < 0
+
+
+def test_detection_of_planted_errors() -> None:
+    given = np.array([0, 0, 1, 1, 1, 1])
+    wrong = np.array([True, False, True, False, False, False])
+    clean = np.array([0.1, 0.9, 0.6, 0.4, 0.8, 0.7])
+    assert evaluation._detection(wrong, clean, given, 3) == pytest.approx(
+        {
+            "true_rate": 1 / 3,
+            "flagged": 1 / 3,
+            "flagged_0": 1 / 2,
+            "flagged_1": 1 / 4,
+            "auroc": 7 / 8,
+            "average_precision": (1 + 2 / 3) / 2,
+            "precision": 1 / 2,
+            "recall": 1 / 2,
+            "wrong": 2,
+            "hits": 1,
+            "flagged_count": 2,
+        }
+    )
+    assert "auroc" not in evaluation._detection(np.zeros(6, dtype=bool), clean, given, 3)
+
+
+def test_a_fold_without_wrong_labels_leaves_detection_to_the_rest(plain: Run, lab: Lab) -> None:
+    outcomes = {(m, s, f): o for m, s, f, o in plain.outcomes}
+    keys = ["true_rate", "flagged"]
+    bare = replace(outcomes["sssl", 0, 1], detection=dict.fromkeys(keys, 0.25))
+    for where in (0, 1):
+        altered = {**outcomes, ("sssl", 0, where): bare}
+        found = evaluation._result(lab.corpus, lab.segments, BOTH, CONFIG, altered)["methods"]["sssl"]["detection"]
+        assert list(found) == keys
+
+
+def test_artists_stay_together(lab: Lab) -> None:
+    half = {"Q1": "a", "Q2": "a", "Q3": "b", "Q4": "b"}
+    turn: Counter[str] = Counter()
+    songs = []
+    for song in lab.corpus.songs:  # eight artists, each with a song of two labels
+        songs.append(replace(song, artist=f"{half[song.label]}{turn[song.label]}"))
+        turn[song.label] += 1
+    run = lab._replace(corpus=replace(lab.corpus, songs=tuple(songs))).run(
+        Protocol(("inherit",), folds=2, seeds=1, group="artist")
+    )
+    assert run.result["protocol"]["group"] == "artist"
+    assert run.result["differences"] == []
+    first, second = ({songs[i].artist for i in outcome.test} for _, _, _, outcome in run.outcomes)
+    assert len(first) + len(second) == 8
+    assert first.isdisjoint(second)
+
+
+def test_too_few_artists_are_told_before_anything_is_learnt(lab: Lab) -> None:
+    # Four artists are too few to be split and split again.
+    with pytest.raises(CorpusError, match=r"2 folds leave too little to learn from: label 'Q\d' occurs in"):
+        evaluate(lab.corpus, replace(BOTH, group="artist"), config=CONFIG, cache=lab.cache, workers=1, quiet=True)
+    with pytest.raises(CorpusError, match="5 folds need at least 5 different artists or songs; found 4"):
+        evaluate(
+            lab.corpus, replace(BOTH, group="artist", folds=5), config=CONFIG, cache=lab.cache, workers=1, quiet=True
+        )
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (("inherit", "best"), "method 'best' is unknown; choose from inherit, sssl"),
+        (("inherit", "inherit"), "method 'inherit' is named twice"),
+    ],
+)
+def test_methods_are_checked_before_anything_is_read(lab: Lab, methods: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        evaluate(replace(lab.corpus, songs=()), replace(BOTH, methods=methods), config=CONFIG)
+
+
+# --- the result file -------------------------------------------------------------------------------------------------
+
+
+def test_the_result_file_is_whole_or_the_one_before(
+    plain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "result.json"
+    write_result(plain.result, out)
+    assert json.loads(out.read_text()) == plain.result
+    assert list(tmp_path.iterdir()) == [out]
+    before = out.read_bytes()
+
+    def half(path: Path, text: str, **_: Any) -> int:
+        path.write_bytes(text.encode()[: len(text) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="No space left"):
+        write_result({**plain.result, "schema": "other"}, out)
+    assert out.read_bytes() == before
+
+
+def test_the_printed_result_tells_the_figures(noisy: Run) -> None:
+    screen = io.StringIO()
+    print_result(noisy.result, Console(file=screen, width=100))
+    text = screen.getvalue()
+    assert "synth: 16 songs, 64 segments; 2 folds x 1 seed, grouped by none, noise segment:0.4" in text
+    for name, method in noisy.result["methods"].items():
+        row = next(line for line in text.splitlines() if line.strip().startswith(f"{name} "))
+        assert f"{method['macro_f1']['mean']:.3f}" in row
+        assert f"{method['detection']['auroc']:.3f}" in row
+    mean = noisy.result["differences"][0]["macro_f1"]["mean"]
+    assert f"sssl - inherit: {mean:+.3f} (95 % " in text
+
+
+def test_the_command_writes_the_same_result(plain: Run, lab: Lab, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[learning]\nepochs = 3\nmembers = 2\n[learning.sssl]\nwarmup_epochs = 1\n")
+    out = tmp_path / "result.json"
+    options = ["--folds", "2", "--seeds", "1", "--group", "none", "--workers", "1", "--quiet"]
+    files = ["--out", str(out), "--config", str(settings), "--cache", str(lab.cache)]
+    done = CliRunner().invoke(app, ["evaluate", f"synth:{lab.corpus.root}", *options, *files])
+    assert done.exit_code == 0, done.output
+    assert "sssl - inherit: " in done.stdout
+    assert done.stderr == ""
+    assert without_seconds(json.loads(out.read_text())) == without_seconds(plain.result)

@@ -1,0 +1,62 @@
+"""What is heavy is loaded by what needs it alone; told by a fresh interpreter."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "sklearn", "onnx", "fastapi", "matplotlib", "librosa", "transformers")
+# What help has no use for, and would wait for.
+SLOW = ("scipy", "onnxruntime", "soundfile", "pyarrow", "numpy")
+TELL = "import json, sys; print('LOADED' + json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+
+
+def loaded(code: str) -> set[str]:
+    """Top-level packages in a new interpreter after `code`."""
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{TELL}"], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.rpartition("LOADED")[2]))
+
+
+def command(*args: str) -> str:
+    return f"""
+import sys
+from emoseg.cli import main
+sys.argv = ["emoseg", *{args!r}]
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+"""
+
+
+def test_the_check_itself_sees_a_package() -> None:
+    assert "numpy" in loaded("import numpy")
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import emoseg", command("--help"), command("--version"), command("train", "--help"), command("corpus", "--help")],
+    ids=["import", "--help", "--version", "train --help", "corpus --help"],
+)
+def test_import_and_help_load_nothing_heavy(code: str) -> None:
+    found = loaded(code)
+    assert "emoseg" in found
+    assert found & set(HEAVY) == set()
+    assert found & set(SLOW) == set()
+
+
+def test_analysis_loads_no_learning_package() -> None:
+    found = loaded("import emoseg.analyzer, emoseg.writers, emoseg.model, emoseg.frontends")
+    assert "numpy" in found
+    assert found & set(HEAVY) == set()
+
+
+def test_reading_a_corpus_loads_no_learning_package() -> None:
+    assert loaded("import emoseg.corpora, emoseg.corpora.check, emoseg.corpora.segments").isdisjoint(HEAVY)
+
+
+def test_the_public_names_of_evaluation_and_training_wait_with_torch() -> None:
+    assert loaded("import emoseg.evaluation, emoseg.training").isdisjoint(HEAVY)

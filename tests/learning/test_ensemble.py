@@ -1,0 +1,98 @@
+"""The learnt segment model: a mean over networks, the same in PyTorch and in ONNX, and what `learn` makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from emoseg.config import LearningConfig, NetworkConfig, SsslConfig
+from emoseg.learning.ensemble import export_onnx
+from emoseg.learning.pipeline import Learned, learn
+from emoseg.types import Float32, Float64
+
+CONFIG = LearningConfig(
+    epochs=2,
+    batch=16,
+    learning_rate=1e-2,
+    members=2,
+    network=NetworkConfig(hidden=(12,), channels=(3, 5)),
+    sssl=SsslConfig(warmup_epochs=1),
+)
+SHAPES: dict[str, tuple[int, ...]] = {"descriptors": (7,), "logmel": (16, 40)}
+SONG = np.repeat(np.arange(12), 4)
+GIVEN = SONG % 3
+
+
+def features(names: tuple[str, ...], size: int, *, seed: int = 0) -> dict[str, Float32]:
+    rng = np.random.default_rng(seed)
+    return {name: (5 * rng.normal(size=(size, *SHAPES[name])) - 30).astype(np.float32) for name in names}
+
+
+def learnt(names: tuple[str, ...], *, seed: int = 0) -> Learned:
+    table = features(names, len(SONG))
+    for values in table.values():
+        values[np.arange(len(SONG)), GIVEN] += 10.0
+    groups = [str(i) for i in range(12)]
+    return learn(table, GIVEN, SONG, groups, classes=3, method="sssl", config=CONFIG, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def both() -> Learned:
+    return learnt(("logmel", "descriptors"))
+
+
+def onnx_probabilities(learned: Learned, file: Path, x: dict[str, Float32]) -> list[Float64]:
+    """Export once and run at batches of 1, 3 and all."""
+    export_onnx(learned.ensemble, {name: SHAPES[name] for name in x}, file)
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == list(learned.ensemble.frontends)
+    out = [session.run(["probabilities"], {k: v[:n] for k, v in x.items()})[0] for n in (1, 3, 64)]
+    return [np.asarray(p, dtype=np.float64) for p in out]
+
+
+@pytest.mark.parametrize("names", [("descriptors",), ("logmel",), ("logmel", "descriptors")])
+def test_onnx_equals_pytorch(names: tuple[str, ...], both: Learned, tmp_path: Path) -> None:
+    learned = both if len(names) == 2 else learnt(names)
+    x = features(names, 64, seed=1)
+    expected = learned.segment_probabilities(x)
+    assert expected.std(axis=0).min() > 1e-3, "the test needs probabilities that vary"
+    for found in onnx_probabilities(learned, tmp_path / "segment.onnx", x):
+        np.testing.assert_allclose(found, expected[: len(found)], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(expected.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_the_ensemble_is_the_mean_over_networks_then_over_frontends(both: Learned) -> None:
+    x = features(("logmel", "descriptors"), 5, seed=2)
+    means = []
+    with torch.no_grad():
+        for name in ("logmel", "descriptors"):
+            group = list(both.ensemble.networks[name].children())
+            assert len(group) == 2 * CONFIG.members, "two networks a member"
+            means.append(np.mean([torch.softmax(n(torch.from_numpy(x[name])), 1).numpy() for n in group], axis=0))
+    np.testing.assert_allclose(both.segment_probabilities(x), np.mean(means, axis=0), atol=1e-6)
+    assert np.abs(means[0] - means[1]).max() > 1e-3
+
+
+def test_probabilities_do_not_depend_on_the_batch(both: Learned) -> None:
+    x = features(("logmel", "descriptors"), 40, seed=3)
+    one_by_one = [both.segment_probabilities({k: v[i : i + 1] for k, v in x.items()})[0] for i in range(40)]
+    np.testing.assert_allclose(np.stack(one_by_one), both.segment_probabilities(x), atol=1e-6)
+
+
+def test_frontends_are_joined_with_equal_weight_in_training_too(both: Learned) -> None:
+    fits = list(both.fits.values())
+    assert list(both.fits) == ["logmel", "descriptors"]
+    np.testing.assert_allclose(both.out_of_fold, (fits[0].out_of_fold + fits[1].out_of_fold) / 2)
+    np.testing.assert_allclose(both.clean, (fits[0].clean + fits[1].clean) / 2)
+
+
+def test_song_probabilities_are_distributions_over_songs_held_out(both: Learned) -> None:
+    assert both.song_held_out.shape == (12, 3)
+    np.testing.assert_allclose(both.song_held_out.sum(axis=1), 1.0)
+    assert not np.any(both.mean_model.weights)
+    mean = np.clip(both.out_of_fold[SONG == 0], 1e-4, 1).mean(axis=0) ** (1 / both.mean_model.temperature)
+    np.testing.assert_allclose(both.mean_model.predict(both.out_of_fold[SONG == 0]), mean / mean.sum())

@@ -1,0 +1,265 @@
+"""Cross-fitting: what is held out is held out, same seed same bytes, and a killed run goes on to the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from emoseg.config import LearningConfig, NetworkConfig, SsslConfig
+from emoseg.corpora.splits import song_folds
+from emoseg.learning import learner, methods
+from emoseg.learning.learner import LearningSet, SegmentFit, cross_fit
+from emoseg.learning.methods import State
+from emoseg.types import Int64
+
+TINY = LearningConfig(
+    epochs=5,
+    batch=16,
+    learning_rate=3e-3,
+    members=3,
+    network=NetworkConfig(hidden=(16,), channels=(4, 8)),
+    sssl=SsslConfig(warmup_epochs=2),
+)
+SONGS, LENGTH = 24, 4
+
+
+class KilledError(Exception):
+    """Stands for a killed process."""
+
+
+def small_set(seed: int = 0, *, spectrograms: bool = False) -> LearningSet:
+    rng = np.random.default_rng(seed)
+    song = np.repeat(np.arange(SONGS), LENGTH)
+    given = song % 3
+    features = 2 * np.eye(3, 6)[given] + rng.normal(size=(len(song), 6))
+    if spectrograms:
+        features = np.repeat(features, 3, axis=1)[:, :16, None] + rng.normal(size=(len(song), 16, 40))
+    return LearningSet(features.astype(np.float32), given, song, [f"artist {i // 2}" for i in range(SONGS)], 3)
+
+
+def fit_of(
+    data: LearningSet | None = None,
+    *,
+    method: str = "sssl",
+    seed: int = 7,
+    work: Path | None = None,
+    on_epoch: Callable[[], None] | None = None,
+) -> SegmentFit:
+    return cross_fit(data or small_set(), method=method, config=TINY, seed=seed, work=work, on_epoch=on_epoch)
+
+
+def contents(fit: SegmentFit) -> dict[str, object]:
+    """Return everything in a fit as bytes and plain values."""
+    return {
+        "states": [{k: (v.shape, v.dtype.str, v.tobytes()) for k, v in state.items()} for state in fit.states],
+        "epoch": fit.epoch,
+        "out_of_fold": fit.out_of_fold.tobytes(),
+        "clean": fit.clean.tobytes(),
+        "history": fit.history,
+        "scores": fit.scores,
+    }
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> dict[str, object]:
+    return contents(fit_of())
+
+
+def kill_after(passes: int) -> Callable[[], None]:
+    left = iter(range(passes - 1))
+
+    def on_epoch() -> None:
+        if next(left, None) is None:
+            raise KilledError
+
+    return on_epoch
+
+
+def kill(work: Path, *, passes: int) -> None:
+    """Start a run and kill it after so many passes, counted over members."""
+    with pytest.raises(KilledError):
+        fit_of(work=work, on_epoch=kill_after(passes))
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(uninterrupted: dict[str, object]) -> None:
+    assert contents(fit_of()) == uninterrupted
+    other = contents(fit_of(seed=8))
+    assert other["states"] != uninterrupted["states"]
+    assert other["out_of_fold"] != uninterrupted["out_of_fold"]
+
+
+def test_the_number_of_workers_changes_nothing(uninterrupted: dict[str, object]) -> None:
+    told: list[int] = []
+    data = small_set()
+    fit = cross_fit(data, method="sssl", config=TINY, seed=7, workers=2, on_epoch=lambda: told.append(1))
+    assert contents(fit) == uninterrupted
+    assert len(told) == TINY.members * TINY.epochs
+
+
+@pytest.mark.parametrize("passes", [3, TINY.epochs, TINY.epochs + 3])
+def test_a_killed_run_goes_on_to_the_same_result(
+    passes: int, tmp_path: Path, uninterrupted: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(tmp_path, passes=passes)
+    learnt: list[int] = []
+    run_epoch = methods.Trainer.run_epoch
+
+    def counted(self: methods.Trainer, epoch: int) -> dict[str, Any]:
+        learnt.append(epoch)
+        return run_epoch(self, epoch)
+
+    monkeypatch.setattr(methods.Trainer, "run_epoch", counted)
+    told: list[int] = []
+    fit = fit_of(work=tmp_path, on_epoch=lambda: told.append(1))
+    assert contents(fit) == uninterrupted
+    assert len(learnt) == TINY.members * TINY.epochs - passes, "finished passes must not be learnt again"
+    assert len(told) == TINY.members * TINY.epochs
+
+
+def test_a_finished_run_is_read_back(tmp_path: Path, uninterrupted: dict[str, object]) -> None:
+    assert contents(fit_of(work=tmp_path)) == uninterrupted
+    files = {f.relative_to(tmp_path): f.stat().st_mtime_ns for f in tmp_path.rglob("*.safetensors")}
+    assert len(files) == TINY.members * TINY.epochs
+    assert contents(fit_of(work=tmp_path)) == uninterrupted
+    assert {f.relative_to(tmp_path): f.stat().st_mtime_ns for f in tmp_path.rglob("*.safetensors")} == files
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_only_the_last_pass_keeps_the_moments(tmp_path: Path) -> None:
+    fit_of(work=tmp_path)
+    for member in range(TINY.members):
+        with_moments = [
+            any(k.startswith("optimiser") for k in load_file(tmp_path / f"member{member}" / f"{e:04d}.safetensors"))
+            for e in range(TINY.epochs)
+        ]
+        assert with_moments == [False] * (TINY.epochs - 1) + [True]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "no moments", "missing in between"])
+def test_a_damaged_pass_is_learnt_again(damage: str, tmp_path: Path, uninterrupted: dict[str, object]) -> None:
+    kill(tmp_path, passes=TINY.epochs + 3)
+    last = tmp_path / "member1" / "0002.safetensors"
+    whole = last.read_bytes()
+    if damage == "cut":
+        last.write_bytes(whole[: len(whole) // 2])
+    elif damage == "empty":
+        last.write_bytes(b"")
+    elif damage == "garbage":
+        last.write_bytes(b"\xff" * len(whole))
+    elif damage == "no moments":
+        learner._drop_moments(last)
+    else:
+        last.with_name("0001.safetensors").unlink()
+    assert contents(fit_of(work=tmp_path)) == uninterrupted
+
+
+def test_a_run_killed_between_two_writes_goes_on(
+    tmp_path: Path, uninterrupted: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop, calls = learner._drop_moments, iter(range(2))
+
+    def killed(file: Path) -> None:
+        if next(calls, None) is None:
+            raise KilledError
+        drop(file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(learner, "_drop_moments", killed)
+        with pytest.raises(KilledError):
+            fit_of(work=tmp_path)
+    assert contents(fit_of(work=tmp_path)) == uninterrupted
+
+
+def test_a_file_that_was_being_written_is_ignored(tmp_path: Path, uninterrupted: dict[str, object]) -> None:
+    kill(tmp_path, passes=2)
+    (tmp_path / "member0" / "0002.part").write_bytes(b"half a fi")
+    assert contents(fit_of(work=tmp_path)) == uninterrupted
+
+
+def test_the_baseline_and_the_convolutional_network_resume_too(tmp_path: Path) -> None:
+    data = small_set(spectrograms=True)
+    for method in ("inherit", "sssl"):
+        whole = contents(fit_of(data, method=method))
+        work = tmp_path / method
+        with pytest.raises(KilledError):
+            fit_of(data, method=method, work=work, on_epoch=kill_after(4))
+        assert contents(fit_of(data, method=method, work=work)) == whole
+
+
+def test_saved_scalars_stay_scalars(tmp_path: Path) -> None:
+    state: State = {"count": np.array(3), "optimiser0/0/step": np.array(4.0, dtype=np.float32), "w": np.eye(2)[:, ::-1]}
+    learner._save_pass(tmp_path, 0, state, {"epoch": 0, "loss": 0.1})
+    (back,), (record,) = learner._saved_passes(tmp_path)
+    assert {k: v.shape for k, v in back.items()} == {k: v.shape for k, v in state.items()}
+    np.testing.assert_array_equal(back["w"], state["w"])
+    assert record == {"epoch": 0, "loss": 0.1}
+
+
+def test_a_file_of_another_kind_is_no_saved_pass(tmp_path: Path) -> None:
+    save_file({"x": np.zeros(2)}, tmp_path / "0000.safetensors", metadata={"record": "{}"})
+    assert learner._saved_passes(tmp_path) == ([], [])
+    assert learner._saved_passes(None) == ([], [])
+
+
+def test_a_member_never_hears_its_own_part() -> None:
+    data = small_set()
+    part = song_folds(data.song_labels(), data.groups, folds=TINY.members, seed=7)[data.song]
+    changed = LearningSet(data.features.copy(), data.given, data.song, data.groups, data.classes)
+    changed.features[part == 1] += 1.0
+    before, after = (fit_of(d, method="inherit").history for d in (data, changed))
+    assert after[1] == before[1]
+    assert after[0] != before[0]
+    assert after[2] != before[2]
+    for artist in range(SONGS // 2):
+        assert len(set(part[np.isin(data.song, [2 * artist, 2 * artist + 1])])) == 1
+
+
+def test_out_of_fold_probabilities_are_those_of_the_member_left_out() -> None:
+    data = small_set()
+    fit = fit_of(data)
+    part = song_folds(data.song_labels(), data.groups, folds=TINY.members, seed=7)[data.song]
+    for m, state in enumerate(fit.states):
+        np.testing.assert_array_equal(fit.out_of_fold[part == m], state["held_out"])
+    np.testing.assert_allclose(fit.out_of_fold.sum(axis=1), 1.0, atol=1e-6)
+
+
+def planted_runs(right: list[list[bool]], clean: list[float]) -> tuple[LearningSet, Int64, list[learner._Run]]:
+    """Return runs of two members on four songs of one segment, right about each song or not after each pass."""
+    data = LearningSet(np.zeros((4, 1)), np.array([0, 1, 0, 1]), np.arange(4), list("abcd"), 2)
+    part = np.array([0, 0, 1, 1])
+    runs: list[learner._Run] = []
+    for member in range(2):
+        states: list[State] = []
+        for is_right, value in zip(right, clean, strict=True):
+            estimate = np.where(is_right, data.given, 1 - data.given)[part == member]
+            states.append({"held_out": 0.2 + 0.6 * np.eye(2)[estimate], "clean": np.array([value, value / 2])})
+        runs.append((states, [{"epoch": e} for e in range(len(states))]))
+    return data, part, runs
+
+
+def test_the_chosen_pass_is_the_best_of_the_smoothed_scores() -> None:
+    none, two, three, four = [False] * 4, [True, False, False, True], [True, True, True, False], [True] * 4
+    right = [none, four, none, three, three, three, two]
+    fit = learner._choose(*planted_runs(right, [1.0, 1.0, 0.9, 0.8, 0.6, 0.5, 0.4]))
+    expected = [0.0, 1.0, 0.0, 11 / 15, 11 / 15, 11 / 15, 0.5]
+    np.testing.assert_allclose(fit.scores, expected)
+    assert fit.epoch == 4, "one lucky pass must not win over three good ones"
+    np.testing.assert_allclose(fit.out_of_fold.argmax(axis=1), [0, 1, 0, 0])
+    np.testing.assert_allclose(fit.states[0]["clean"], [0.6, 0.3])
+
+
+def test_labels_are_judged_by_all_passes_even_where_an_early_one_is_chosen() -> None:
+    right = [[True] * 4, [True] * 4, [False] * 4, [False] * 4]
+    fit = learner._choose(*planted_runs(right, [1.0, 1.0, 0.6, 0.4]))
+    assert fit.epoch == 0
+    np.testing.assert_allclose(fit.clean, [0.4, 0.2, 0.4, 0.2])
+
+
+def test_a_song_has_the_label_of_most_of_its_segments() -> None:
+    data = LearningSet(np.zeros((6, 1)), np.array([0, 2, 2, 1, 0, 0]), np.array([0, 0, 0, 1, 1, 1]), ["a", "b"], 3)
+    np.testing.assert_array_equal(data.song_labels(), [2, 0])

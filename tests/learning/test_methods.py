@@ -1,0 +1,281 @@
+"""The methods on planted truth: known wrong labels in, found wrong labels out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from emoseg.config import LearningConfig, NetworkConfig, SsslConfig
+from emoseg.learning.learner import LearningSet, SegmentFit, cross_fit
+from emoseg.learning.methods import METHODS, Inherit, SelfLearner, Trainer, _mixed_seed, _one_cycle
+from emoseg.learning.networks import ConvNet, Perceptron, build_network
+from emoseg.metrics import auroc
+from emoseg.types import Float32, Int64
+
+SMALL = LearningConfig(
+    epochs=12,
+    batch=16,
+    learning_rate=3e-3,
+    members=3,
+    network=NetworkConfig(hidden=(32,), channels=(4, 8), dropout=0.2),
+    sssl=SsslConfig(warmup_epochs=3),
+)
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Blobs:
+    features: Float32
+    given: Int64
+    true: Int64
+    song: Int64
+
+    @property
+    def right(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        return self.given == self.true
+
+    def learning_set(self) -> LearningSet:
+        songs = int(self.song[-1]) + 1
+        return LearningSet(self.features, self.given, self.song, [str(i) for i in range(songs)], 3)
+
+
+def blobs(seed: int, *, stretches: float = 0.0, flips: float = 0.0, songs: int = 60, length: int = 6) -> Blobs:
+    """Draw three Gaussian classes; the second half of some songs sounds like another class, or single labels flip."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(songs) % 3
+    given = np.repeat(label, length)
+    true, song = given.copy(), np.repeat(np.arange(songs), length)
+    for s in rng.permutation(songs)[: round(stretches * songs)]:
+        true[s * length + length // 2 : (s + 1) * length] = (label[s] + rng.integers(1, 3)) % 3
+    features = (4 * np.eye(3, 8)[true] + rng.normal(size=(len(true), 8))).astype(np.float32)
+    flipped = rng.permutation(len(true))[: round(flips * len(true))]
+    given[flipped] = (given[flipped] + rng.integers(1, 3, len(flipped))) % 3
+    return Blobs(features, given, true, song)
+
+
+def learnt(method: str, **planted: float) -> list[tuple[Blobs, SegmentFit]]:
+    data = [blobs(seed, **planted) for seed in SEEDS]  # type: ignore[arg-type]
+    return [
+        (d, cross_fit(d.learning_set(), method=method, config=SMALL, seed=s)) for s, d in zip(SEEDS, data, strict=True)
+    ]
+
+
+def segment_accuracy(runs: list[tuple[Blobs, SegmentFit]]) -> float:
+    return float(np.mean([(fit.out_of_fold.argmax(axis=1) == d.true).mean() for d, fit in runs]))
+
+
+def trainer_of(name: str, data: Blobs, *, config: LearningConfig = SMALL, rows: Int64 | None = None) -> Trainer:
+    every = np.arange(len(data.given))
+    chosen = every if rows is None else rows
+    return METHODS[name](data.features, data.given, data.song, chosen, classes=3, config=config, seed=0)
+
+
+def test_the_self_learner_finds_wrong_stretches() -> None:
+    runs = learnt("sssl", stretches=0.5)
+    for data, fit in runs:
+        assert (~data.right).mean() == pytest.approx(0.25, abs=0.01)
+        assert auroc(data.right, fit.clean) > 0.95
+        assert (fit.clean < 0.5).mean() == pytest.approx(0.25, abs=0.06)
+        assert ((fit.clean > 0.5) == data.right).mean() > 0.9
+    # Better than the labels that were learnt from, on segments of songs never heard.
+    assert segment_accuracy(runs) > 0.9
+
+
+def test_the_self_learner_holds_against_flipped_labels() -> None:
+    ours, plain = learnt("sssl", flips=0.4), learnt("inherit", flips=0.4)
+    assert np.mean([auroc(d.right, fit.clean) for d, fit in ours]) > 0.9
+    assert segment_accuracy(ours) > 0.75
+    assert segment_accuracy(ours) > segment_accuracy(plain) - 0.06
+
+
+def test_right_labels_are_trusted() -> None:
+    runs = learnt("sssl")
+    assert max(float((fit.clean < 0.5).mean()) for _, fit in runs) < 0.05
+    assert segment_accuracy(runs) > segment_accuracy(learnt("inherit")) - 0.02
+    assert {name for _, fit in runs for r in fit.history[0] for name in r.get("fallback", [])} >= {"agreement"}
+
+
+def test_warm_up_questions_no_label() -> None:
+    trainer = trainer_of("sssl", blobs(0, stretches=0.5))
+    for epoch in range(SMALL.sssl.warmup_epochs):
+        assert set(trainer.run_epoch(epoch)) == {"loss"}
+        np.testing.assert_array_equal(trainer.clean(), 1.0)
+    record = trainer.run_epoch(SMALL.sssl.warmup_epochs)
+    assert set(record) == {"loss", "clean_share", "fallback", "rescued_classes"}
+    assert 0.5 < record["clean_share"] < 0.95
+    assert trainer.clean().min() < 0.5
+
+
+def test_the_loss_of_plain_training_falls() -> None:
+    trainer = trainer_of("inherit", blobs(0))
+    losses = [trainer.run_epoch(epoch)["loss"] for epoch in range(4)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("name", ["inherit", "sssl"])
+def test_rows_outside_the_training_set_are_not_learnt_from(name: str) -> None:
+    data = blobs(0)
+    rows = np.arange(0, 240)
+    garbled = Blobs(data.features.copy(), data.given.copy(), data.true, data.song)
+    garbled.features[240:] = 1e3
+    garbled.given[240:] = 0
+    states = []
+    for d in (data, garbled):
+        trainer = trainer_of(name, d, rows=rows)
+        for epoch in range(SMALL.sssl.warmup_epochs + 1):
+            trainer.run_epoch(epoch)
+        states.append(trainer.state())
+    assert all(states[0][k].tobytes() == states[1][k].tobytes() for k in states[0])
+
+
+@pytest.mark.parametrize("batch", [4, 5, 7, 16, 400])
+def test_every_batch_size_learns(batch: int) -> None:
+    trainer = trainer_of("inherit", blobs(0), config=SMALL.model_copy(update={"batch": batch}))
+    before = trainer.probabilities(trainer.rows)
+    trainer.run_epoch(0)
+    assert np.abs(trainer.probabilities(trainer.rows) - before).max() > 1e-3
+
+
+def test_batches_hold_every_segment_once_but_for_a_small_last_one() -> None:
+    trainer = trainer_of("inherit", blobs(0), rows=np.arange(100), config=SMALL.model_copy(update={"batch": 32}))
+    trainer.generator = torch.Generator().manual_seed(0)
+    batches = [b.tolist() for b in trainer.batches()]
+    assert [len(b) for b in batches] == [32, 32, 32]
+    assert len({i for b in batches for i in b}) == 96
+
+
+def test_labels_move_towards_the_truth() -> None:
+    data = blobs(0, stretches=0.5)
+    trainer = SelfLearner(
+        data.features, data.given, data.song, np.arange(len(data.given)), classes=3, config=SMALL, seed=0
+    )
+    for epoch in range(6):
+        trainer.run_epoch(epoch)
+    predicted = [torch.from_numpy(trainer.network_probabilities(i, trainer.rows)).float() for i in range(2)]
+    clean = torch.from_numpy(trainer.clean()).float()
+    targets = trainer.targets(clean, predicted[0], trainer.guess(predicted))
+    np.testing.assert_allclose(targets.sum(dim=1).numpy(), 1.0, atol=1e-5)
+    assert (targets.argmax(dim=1).numpy() == data.true).mean() > data.right.mean() + 0.1
+    # A label that is fully trusted stays; one that is not at all gives way to the guess.
+    ends = trainer.targets(torch.tensor([1.0, 0.0]).repeat(180), predicted[0], trainer.guess(predicted))
+    np.testing.assert_allclose(ends[::2].numpy(), np.eye(3)[data.given[::2]], atol=1e-5)
+
+
+def test_networks_are_taught_by_each_other() -> None:
+    """Each network must get the split of the other one: with a split of its own it confirms its own mistakes."""
+    data = blobs(0, stretches=0.5)
+    trainer = SelfLearner(
+        data.features, data.given, data.song, np.arange(len(data.given)), classes=3, config=SMALL, seed=0
+    )
+    seen: list[tuple[int, float]] = []
+    learn_from = trainer.loss
+
+    def spy(which: int, x: torch.Tensor, target: torch.Tensor, trusted: torch.Tensor, epoch: int) -> torch.Tensor:
+        seen.append((which, float(trusted.float().mean())))
+        return learn_from(which, x, target, trusted, epoch)
+
+    trainer.loss = spy  # type: ignore[method-assign]
+    divide = trainer.divide
+    answers = iter((0.0, 1.0))  # the first network trusts nothing, the second everything
+
+    def planted(predicted: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> object:
+        found = divide(predicted)
+        found.probability[:] = next(answers)
+        return found
+
+    trainer.divide = planted  # type: ignore[method-assign, assignment]
+    trainer.run_epoch(SMALL.sssl.warmup_epochs)
+    assert dict(seen) == {0: 1.0, 1: 0.0}
+    assert len(set(seen)) == 2
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    rates = [_one_cycle(p) for p in np.linspace(0, 1, 101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[20] == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0.01)
+    assert np.all(np.diff(rates[:21]) > 0)
+    assert np.all(np.diff(rates[20:]) < 0)
+
+
+def test_seeds_of_neighbours_share_nothing() -> None:
+    seeds = {_mixed_seed(seed, purpose) for seed in range(30) for purpose in range(30)}
+    assert len(seeds) == 900
+
+
+def test_clean_probability_of_plain_training_is_that_of_the_given_label() -> None:
+    data = blobs(0, flips=0.2)
+    trainer = trainer_of("inherit", data)
+    assert isinstance(trainer, Inherit)
+    expected = np.zeros(len(data.given))
+    for epoch in range(2):
+        trainer.run_epoch(epoch)
+        expected += trainer.probabilities(trainer.rows)[np.arange(len(data.given)), data.given] / 2
+    np.testing.assert_allclose(trainer.clean(), expected, rtol=1e-12)
+
+
+def spectrograms(seed: int = 0) -> tuple[Float32, Int64]:
+    """Draw noise in dB with a loud lower, middle or upper third."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(90) % 3
+    x = rng.normal(-40, 6, (90, 16, 40))
+    for i, label in enumerate(labels):
+        x[i, 5 * label : 5 * label + 5] += 15
+    return x.astype(np.float32), labels
+
+
+def test_the_convolutional_network_learns_spectrograms() -> None:
+    x, labels = spectrograms()
+    data = LearningSet(x, labels, np.arange(90), [str(i) for i in range(90)], 3)
+    fit = cross_fit(data, method="sssl", config=SMALL.model_copy(update={"epochs": 6, "members": 2}), seed=0)
+    assert (fit.out_of_fold.argmax(axis=1) == labels).mean() > 0.9
+
+
+def test_networks_standardise_by_their_training_rows() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(3.0, 2.0, (80, 5)).astype(np.float32)
+    network = build_network(x, np.arange(50), 3, SMALL.network)
+    assert isinstance(network, Perceptron)
+    z = network.standardise(torch.from_numpy(x[:50]))
+    np.testing.assert_allclose(z.mean(dim=0).numpy(), 0, atol=1e-5)
+    np.testing.assert_allclose(z.std(dim=0, correction=0).numpy(), 1, atol=1e-5)
+    assert float(network.standardise(torch.full((1, 5), 1e9)).max()) == 6.0
+    pictures, _ = spectrograms()
+    convolutional = build_network(pictures, np.arange(90), 3, SMALL.network)
+    assert isinstance(convolutional, ConvNet)
+    bands = convolutional.standardise(torch.from_numpy(pictures)).mean(dim=(0, 2))
+    np.testing.assert_allclose(bands.numpy(), 0, atol=1e-4)
+
+
+def test_what_never_varies_in_training_is_ignored() -> None:
+    data = blobs(0)
+    data.features[:, 5], data.features[:, 6] = 123.4, 0.0
+    trainer = trainer_of("inherit", data)
+    for epoch in range(2):
+        assert np.isfinite(trainer.run_epoch(epoch)["loss"])
+    before = trainer.probabilities(trainer.rows)
+    data.features[:, 5], data.features[:, 6] = 200.0, -1.0
+    np.testing.assert_array_equal(trainer.probabilities(trainer.rows), before)
+
+
+def test_views_differ_from_the_original_within_bounds() -> None:
+    generator = torch.Generator().manual_seed(0)
+    deviation = torch.tensor([1.0, 10.0])
+    jitter = Perceptron.augment(torch.zeros(4000, 2), deviation, generator).std(dim=0)
+    np.testing.assert_allclose(jitter.numpy(), [0.1, 1.0], rtol=0.1)
+
+    pictures = torch.from_numpy(spectrograms()[0])
+    view = ConvNet.augment(pictures, torch.ones(16, 1), generator)
+    assert view.shape == pictures.shape
+    kept = view.sort(dim=2).values - pictures.sort(dim=2).values
+    # Bands without a mask hold the same values turned in time, moved by one level of at most 3 dB.
+    level = kept.median(dim=2).values.median(dim=1).values
+    assert float(level.abs().max()) <= 3.0
+    assert float(level.std()) > 1.0
+    original = pictures.clone()
+    again = ConvNet.augment(pictures, torch.ones(16, 1), torch.Generator().manual_seed(5))
+    assert torch.equal(again, ConvNet.augment(pictures, torch.ones(16, 1), torch.Generator().manual_seed(5)))
+    assert torch.equal(pictures, original)

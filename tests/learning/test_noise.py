@@ -1,0 +1,218 @@
+"""Clean probabilities from planted losses: the mixture recovered, and every guard."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from emoseg.learning.noise import clean_probability
+from emoseg.metrics import auroc
+from emoseg.types import Float64, Int64
+
+# Cross-entropy of one part in 10^12, the largest that the learner hands over.
+LARGEST = 27.6
+
+
+class Planted(NamedTuple):
+    losses: Float64
+    labels: Int64
+    clean: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    posterior: Float64
+
+
+def planted(
+    size: int = 600,
+    *,
+    noisy_share: float = 0.3,
+    noisy: tuple[float, float] = (2.6, 0.5),
+    trusted: tuple[float, float] = (0.6, 0.25),
+    classes: int = 3,
+    seed: int = 0,
+) -> Planted:
+    """Draw losses from two Gaussians, with the posterior that their true parameters give."""
+    rng = np.random.default_rng(seed)
+    clean = rng.random(size) >= noisy_share
+    losses = np.where(clean, rng.normal(*trusted, size), rng.normal(*noisy, size))
+    of_clean = (1 - noisy_share) * norm.pdf(losses, *trusted)
+    of_noisy = noisy_share * norm.pdf(losses, *noisy)
+    return Planted(losses, rng.integers(0, classes, size), clean, of_clean / (of_clean + of_noisy))
+
+
+@pytest.mark.parametrize("noisy_share", [0.1, 0.3, 0.6])
+def test_two_planted_components_are_recovered(noisy_share: float) -> None:
+    truth = planted(noisy_share=noisy_share)
+    found = clean_probability(truth.losses, truth.labels)
+    assert found.fallback is None
+    assert found.rescued_classes == ()
+    assert auroc(truth.clean, found.probability) > 0.99
+    assert np.abs(found.probability - truth.posterior).mean() < 0.02
+    assert ((found.probability > 0.5) == truth.clean).mean() > 0.98
+
+
+def test_overlapping_components_give_posteriors_near_the_true_ones() -> None:
+    truth = planted(4000, noisy=(2.0, 0.5), trusted=(0.6, 0.4), noisy_share=0.4)
+    found = clean_probability(truth.losses, truth.labels)
+    between = (truth.posterior > 0.05) & (truth.posterior < 0.95)
+    assert between.mean() > 0.1
+    assert np.abs(found.probability - truth.posterior)[between].mean() < 0.1
+
+
+def test_few_segments_are_all_trusted() -> None:
+    truth = planted(19)
+    found = clean_probability(truth.losses, truth.labels)
+    assert found.fallback == "few segments"
+    np.testing.assert_array_equal(found.probability, 1.0)
+    assert clean_probability(*planted(40)[:2], min_segments=41).fallback == "few segments"
+    assert clean_probability(*planted(40)[:2], min_segments=40).fallback is None
+
+
+def test_equal_losses_are_all_trusted() -> None:
+    found = clean_probability(np.full(50, 1.7), np.zeros(50, dtype=np.int64))
+    assert found.fallback == "equal losses"
+    np.testing.assert_array_equal(found.probability, 1.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_single_hump_is_one_group(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    found = clean_probability(rng.normal(2.0, 0.3, 500), rng.integers(0, 3, 500), min_separation=2.0)
+    assert found.fallback in ("overlap", "minor component")
+    np.testing.assert_array_equal(found.probability, 1.0)
+
+
+def test_a_uniform_spread_is_one_group_at_a_large_enough_separation() -> None:
+    losses = np.linspace(2.0, 3.0, 400)
+    labels = np.arange(400) % 3
+    assert clean_probability(losses, labels, min_separation=4.0).fallback == "overlap"
+
+
+def test_a_minor_component_is_not_a_group() -> None:
+    losses = np.r_[np.random.default_rng(0).normal(0.5, 0.1, 990), np.full(10, 3.0)]
+    labels = np.arange(1000) % 3
+    found = clean_probability(losses, labels)
+    assert found.fallback == "minor component"
+    np.testing.assert_array_equal(found.probability, 1.0)
+    assert clean_probability(losses, labels, min_weight=0.005).fallback is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_skewed_losses_of_right_labels_are_all_trusted(seed: int) -> None:
+    """Two Gaussians fit a skewed hump better than one; what the network agrees with is clean all the same."""
+    rng = np.random.default_rng(seed)
+    losses, labels = rng.gamma(2.0, 0.2, 600), rng.integers(0, 3, 600)
+    found = clean_probability(losses, labels)
+    assert found.fallback == "agreement"
+    np.testing.assert_array_equal(found.probability, 1.0)
+    # The same hump with some labels far less probable than chance, log 3 = 1.10, is two groups.
+    losses[:90] = rng.normal(2.0, 0.2, 90)
+    assert clean_probability(losses, labels).fallback is None
+
+
+def test_chance_depends_on_the_number_of_labels() -> None:
+    truth = planted(noisy=(1.0, 0.1), trusted=(0.2, 0.05))
+    assert clean_probability(truth.losses, truth.labels % 2).fallback is None  # log 2 = 0.69
+    assert clean_probability(truth.losses, truth.labels).fallback == "agreement"  # log 3 = 1.10
+
+
+@pytest.mark.parametrize("size", [60, 150, 600])
+@pytest.mark.parametrize("outlier", [LARGEST, 1e6])
+def test_one_huge_loss_does_not_change_the_split(size: int, outlier: float) -> None:
+    truth = planted(size, noisy=(2.6, 0.3))
+    losses = truth.losses.copy()
+    losses[np.argmax(losses)] = outlier
+    before, after = clean_probability(truth.losses, truth.labels), clean_probability(losses, truth.labels)
+    assert after.fallback is None
+    np.testing.assert_allclose(after.probability, before.probability, atol=0.02)
+
+
+def test_a_wide_clean_component_gives_a_monotone_posterior() -> None:
+    truth = planted(2000, trusted=(1.2, 0.9), noisy=(3.0, 0.15), noisy_share=0.4)
+    found = clean_probability(truth.losses, truth.labels)
+    assert found.fallback is None
+    ordered = found.probability[np.argsort(truth.losses)]
+    assert (np.diff(ordered) <= 0).all()
+    assert ordered[0] > 0.9
+    # Past the narrow noisy component the wide one's tail would win again; a larger loss must not be more trusted.
+    assert ordered[-1] < 0.1
+    assert found.probability[truth.losses > 2.8].max() < 0.6
+
+
+def test_a_class_without_clean_segments_is_rescued_and_recorded() -> None:
+    truth = planted(600, noisy=(3.0, 0.3))
+    labels = np.where(truth.clean, truth.labels % 2, 2)
+    found = clean_probability(truth.losses, labels, rescue_share=0.1, threshold=0.6)
+    assert found.rescued_classes == (2,)
+    members = np.flatnonzero(labels == 2)
+    kept = members[found.probability[members] > 0.6]
+    assert len(kept) == round(0.1 * len(members))
+    np.testing.assert_allclose(found.probability[kept], 0.8)
+    assert truth.losses[kept].max() <= np.setdiff1d(truth.losses[members], truth.losses[kept]).min()
+    # The others are left as the mixture has them.
+    alone = clean_probability(truth.losses, truth.labels)
+    others = np.setdiff1d(np.arange(600), kept)
+    np.testing.assert_array_equal(found.probability[others], alone.probability[others])
+
+
+def test_a_rescue_keeps_at_least_one_segment() -> None:
+    truth = planted(300)
+    labels = truth.labels % 2
+    labels[np.argmax(truth.losses)] = 2
+    found = clean_probability(truth.losses, labels)
+    assert found.rescued_classes == (2,)
+    assert found.probability[np.argmax(truth.losses)] == 0.75
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_loss_that_is_not_finite_is_refused(bad: float) -> None:
+    losses = np.ones(30)
+    losses[3] = bad
+    with pytest.raises(ValueError, match="losses must be finite"):
+        clean_probability(losses, np.zeros(30, dtype=np.int64))
+
+
+@pytest.mark.parametrize(("losses", "labels"), [((30,), (29,)), ((30, 1), (30, 1))])
+def test_shapes_that_do_not_fit_are_refused(losses: tuple[int, ...], labels: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="same shape"):
+        clean_probability(np.ones(losses), np.zeros(labels, dtype=np.int64))
+
+
+def test_an_unfinished_mixture_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    def unfinished(self: object, x: Float64) -> None:
+        warnings.warn("not converged", ConvergenceWarning, stacklevel=1)
+
+    monkeypatch.setattr(GaussianMixture, "fit", unfinished)
+    found = clean_probability(*planted()[:2])
+    assert found.fallback == "not converged"
+    np.testing.assert_array_equal(found.probability, 1.0)
+
+
+def test_the_same_seed_gives_the_same_probabilities() -> None:
+    truth = planted(noisy=(1.6, 0.5))
+    first, second = (clean_probability(truth.losses, truth.labels, seed=5) for _ in range(2))
+    assert first.probability.tobytes() == second.probability.tobytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(0, LARGEST), min_size=5, max_size=80),
+    st.lists(st.floats(0, 3), min_size=5, max_size=80),
+    st.integers(0, 3),
+)
+def test_the_probability_never_rises_with_the_loss(some: list[float], more: list[float], seed: int) -> None:
+    losses = np.array(some + more)
+    found = clean_probability(losses, np.zeros(len(losses), dtype=np.int64), seed=seed)
+    assert ((found.probability >= 0) & (found.probability <= 1)).all()
+    if not found.rescued_classes:
+        order = np.lexsort((-found.probability, losses))
+        assert (np.diff(found.probability[order]) <= 0).all()
+        equal = np.diff(losses[order]) == 0
+        assert (np.diff(found.probability[order])[equal] == 0).all()

@@ -1,0 +1,192 @@
+"""The song model: statistics by hand, the mean as what it falls back to, and honest temperatures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from emoseg.song import (
+    PENALTIES,
+    SongModel,
+    fit_mean_model,
+    fit_song_model,
+    mean_model,
+    song_mean,
+    song_model_arrays,
+    song_model_from_arrays,
+    song_statistics,
+    statistics_table,
+)
+from emoseg.types import Float64, Int64
+
+
+def likelihood(probabilities: Float64, labels: Int64) -> float:
+    """Return the mean log-likelihood of the labels."""
+    return float(np.log(probabilities[np.arange(len(labels)), labels]).mean())
+
+
+def songs_of(rng: np.random.Generator, labels: Int64, *, strength: float, length: int = 8) -> tuple[Float64, Int64]:
+    """Draw segment probabilities that favour each song's label by `strength` logits."""
+    song = np.repeat(np.arange(len(labels)), length)
+    logits = strength * np.eye(3)[labels[song]] + rng.normal(size=(len(song), 3))
+    exp = np.exp(logits)
+    return exp / exp.sum(axis=1, keepdims=True), song
+
+
+def test_statistics_by_hand() -> None:
+    p = np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.85, 0.15]])
+    base, mean, largest, smallest, share, deviation, mean_log = song_statistics(p).reshape(7, 2)
+    np.testing.assert_allclose(mean, [0.5875, 0.4125])
+    np.testing.assert_allclose(base, np.log([0.5875, 0.4125]))
+    np.testing.assert_allclose(largest, [0.9, 0.9])
+    np.testing.assert_allclose(smallest, [0.1, 0.1])
+    # Han's share of segments above 0.2: three of four, and two of four.
+    np.testing.assert_allclose(share, [0.75, 0.5])
+    np.testing.assert_allclose(deviation, [np.sqrt(0.10296875)] * 2)
+    np.testing.assert_allclose(mean_log[0], np.log(0.9 * 0.5 * 0.1 * 0.85) / 4)
+
+
+def test_statistics_of_certain_probabilities_are_finite() -> None:
+    assert np.isfinite(song_statistics(np.array([[1.0, 0.0, 0.0]]))).all()
+
+
+def test_the_table_has_a_row_for_each_song() -> None:
+    p = np.random.default_rng(0).dirichlet([1, 1, 1], 7)
+    song = np.array([0, 0, 1, 1, 1, 2, 2])
+    table = statistics_table(p, song, 3)
+    assert table.shape == (3, 21)
+    np.testing.assert_array_equal(table[1], song_statistics(p[2:5]))
+
+
+def test_song_mean_spreads_each_songs_mean_over_its_segments() -> None:
+    values = np.array([[1.0, 0.0], [3.0, 2.0], [10.0, 20.0]])
+    np.testing.assert_array_equal(song_mean(values, np.array([4, 4, 9])), [[2, 1], [2, 1], [10, 20]])
+    np.testing.assert_array_equal(song_mean(values, np.array([9, 4, 9])), [[5.5, 10], [3, 2], [5.5, 10]])
+
+
+@given(st.integers(0, 1000), st.integers(1, 30), st.integers(2, 6))
+def test_the_mean_model_is_the_mean_probability(seed: int, segments: int, classes: int) -> None:
+    p = np.random.default_rng(seed).dirichlet(np.full(classes, 2.0), segments)
+    clipped = np.clip(p, 1e-4, 1).mean(axis=0)
+    np.testing.assert_allclose(mean_model(classes).predict(p), clipped / clipped.sum(), rtol=1e-9)
+    np.testing.assert_allclose(mean_model(classes).predict(p), p.mean(axis=0), atol=1e-3)
+
+
+def test_without_information_a_fit_stays_near_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 90)
+    p, song = songs_of(rng, rng.integers(0, 3, 90), strength=0.0)
+    table = statistics_table(p, song, 90)
+    fitted = fit_song_model(table, labels, classes=3, folds=np.arange(90) % 5)
+    uniform = fitted.model.predict_table(table)
+    assert np.abs(uniform - 1 / 3).max() < 0.15
+    assert np.abs(fitted.model.weights).max() < 0.1
+    assert likelihood(fitted.held_out, labels) > np.log(1 / 3) - 0.05
+
+
+def test_with_the_mean_as_the_truth_a_fit_departs_little_from_it() -> None:
+    """Labels drawn from the mean probability itself: nothing else in the statistics can help."""
+    rng = np.random.default_rng(1)
+    p, song = songs_of(rng, rng.integers(0, 3, 300), strength=1.5)
+    table = statistics_table(p, song, 300)
+    mean = mean_model(3).predict_table(table)
+    labels = np.array([rng.choice(3, p=row) for row in mean])
+    fitted = fit_song_model(table, labels, classes=3, folds=np.arange(300) % 5)
+    assert np.abs(fitted.model.predict_table(table) - mean).mean() < 0.06
+    assert likelihood(fitted.held_out, labels) > likelihood(mean, labels) - 0.03
+
+
+def test_a_fit_finds_what_the_mean_cannot_see() -> None:
+    """Both labels have the same mean probability; one label's songs are steady, the other's swing."""
+    rng = np.random.default_rng(2)
+    labels = np.arange(80) % 2
+    song = np.repeat(np.arange(80), 10)
+    swing = np.where(labels[song] == 1, 0.4, 0.05) * np.tile([1, -1], 400)
+    first = np.clip(0.5 + swing + 0.03 * rng.normal(size=800), 0.01, 0.99)
+    table = statistics_table(np.stack([first, 1 - first], axis=1), song, 80)
+    fitted = fit_song_model(table, labels, classes=2, folds=np.arange(80) // 2 % 5)
+    assert (fitted.held_out.argmax(axis=1) == labels).mean() > 0.95
+    assert (mean_model(2).predict_table(table).argmax(axis=1) == labels).mean() < 0.75
+
+
+def test_held_out_songs_are_judged_by_models_that_did_not_see_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emoseg.song.PENALTIES", (0.1,))
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 3, 60)
+    p, song = songs_of(rng, labels, strength=0.5)
+    table = statistics_table(p, song, 60)
+    folds = np.arange(60) % 4
+    before = fit_song_model(table, labels, classes=3, folds=folds)
+    # A song's own label must not reach its held-out probabilities but through the shared temperature.
+    flipped = labels.copy()
+    flipped[5] = (labels[5] + 1) % 3
+    after = fit_song_model(table, flipped, classes=3, folds=folds)
+    own, others = folds == folds[5], folds != folds[5]
+
+    def logits(p: Float64) -> Float64:
+        log = np.log(p)
+        return np.asarray(log - log.mean(axis=1, keepdims=True))
+
+    first, second = logits(before.held_out), logits(after.held_out)
+    ratio = second[own] / first[own]
+    np.testing.assert_allclose(ratio, np.median(ratio), rtol=1e-6)
+    assert np.ptp(second[others] / first[others]) > 1e-3
+    np.testing.assert_allclose(before.held_out.sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize("factor", [0.5, 3.0])
+def test_temperature_repairs_planted_confidence(factor: float) -> None:
+    rng = np.random.default_rng(4)
+    honest = rng.dirichlet([1.0, 1.0, 1.0], 3000)
+    labels = np.array([rng.choice(3, p=row) for row in honest])
+    spoilt = honest**factor / (honest**factor).sum(axis=1, keepdims=True)
+    table = np.stack([song_statistics(row[None]) for row in spoilt])
+    model = fit_mean_model(table, labels, classes=3)
+    assert model.temperature == pytest.approx(factor, rel=0.1)
+    repaired = model.predict_table(table)
+    untouched = mean_model(3).predict_table(table)
+    assert likelihood(repaired, labels) > likelihood(untouched, labels) + 0.02
+    np.testing.assert_array_equal(repaired.argmax(axis=1), untouched.argmax(axis=1))
+
+
+def test_the_temperature_of_a_fit_comes_from_songs_it_did_not_see() -> None:
+    """Pure noise with many statistics: in-sample a weakly penalised regression looks sure, held out it must not be."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 3, 40)
+    p, song = songs_of(rng, rng.integers(0, 3, 40), strength=3.0)
+    table = statistics_table(p, song, 40)
+    fitted = fit_song_model(table, labels, classes=3, folds=np.arange(40) % 5)
+    assert likelihood(fitted.held_out, labels) > -1.3
+    assert fitted.model.temperature > 2
+
+
+def test_the_penalty_is_chosen_by_held_out_likelihood(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    labels = np.arange(60) % 3
+    p, song = songs_of(rng, labels, strength=0.3)
+    table, folds = statistics_table(p, song, 60), np.arange(60) // 3 % 5
+    best = likelihood(fit_song_model(table, labels, classes=3, folds=folds).held_out, labels)
+    alone = []
+    for penalty in PENALTIES:
+        monkeypatch.setattr("emoseg.song.PENALTIES", (penalty,))
+        alone.append(likelihood(fit_song_model(table, labels, classes=3, folds=folds).held_out, labels))
+    assert best == pytest.approx(max(alone), abs=1e-9)
+    assert max(alone) > min(alone) + 1e-3
+
+
+def test_a_model_survives_its_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    model = SongModel(
+        rng.normal(size=18), rng.uniform(0.5, 2, 18), rng.normal(size=(18, 3)), rng.normal(size=3), 1.0 / 3.0
+    )
+    save_file(song_model_arrays(model), tmp_path / "song.safetensors")
+    back = song_model_from_arrays(load_file(tmp_path / "song.safetensors"))
+    assert back.temperature == model.temperature
+    table = rng.normal(size=(5, 21))
+    np.testing.assert_array_equal(back.predict_table(table), model.predict_table(table))
+    assert len(np.unique(back.predict_table(table))) == 15

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from emoseg.audio import SegmentReader
+from emoseg.config import DescriptorsConfig, LogMelConfig, SegmentConfig
+from emoseg.errors import AudioError, ConfigError
+from emoseg.frontends import build_frontend
+from emoseg.frontends.store import FeatureTable, default_cache, load_features
+
+SEGMENT = SegmentConfig(sample_rate_hz=8000, length_s=1.0, hop_s=1.0, min_duration_s=0.5)
+LOGMEL = LogMelConfig(bands=8, fft=512, hop=256, fmax_hz=4000)
+DESCRIPTORS = DescriptorsConfig(fft=512, hop=128)
+
+
+def song(path: Path, *, seed: int, seconds: float = 2.0) -> Path:
+    samples = 0.1 * np.random.default_rng(seed).standard_normal(round(8000 * seconds))
+    soundfile.write(path, samples.astype(np.float32), 8000, subtype="FLOAT", format="WAV")
+    return path
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    return [song(tmp_path / f"{i}.wav", seed=i, seconds=2.0 + i) for i in range(3)]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def load(paths: list[Path], cache: Path, **changes: Any) -> FeatureTable:
+    settings: dict[str, Any] = {"segment": SEGMENT, "frontends": [LOGMEL], "workers": 1, "quiet": True}
+    return load_features(paths, cache=cache, **(settings | changes))
+
+
+def files(cache: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()}
+
+
+def same(a: FeatureTable, b: FeatureTable) -> bool:
+    return (
+        a.features.keys() == b.features.keys()
+        and all(np.array_equal(a.features[name], b.features[name]) for name in a.features)
+        and all(np.array_equal(getattr(a, key), getattr(b, key)) for key in ("recording", "start_s", "end_s"))
+        and a.failures == b.failures
+    )
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the recordings decoded since the last `clear`."""
+    seen: list[str] = []
+
+    def reader(path: Path, *, segment: SegmentConfig) -> Any:
+        seen.append(path.name)
+        return SegmentReader(path, segment=segment)
+
+    monkeypatch.setattr("emoseg.frontends.store.SegmentReader", reader)
+    return seen
+
+
+def test_the_table_holds_every_segment_of_every_recording(paths: list[Path], cache: Path) -> None:
+    table = load(paths, cache, frontends=[LOGMEL, DESCRIPTORS])
+    assert table.recording.tolist() == [0] * 2 + [1] * 3 + [2] * 4
+    assert table.start_s.tolist() == [0, 1, 0, 1, 2, 0, 1, 2, 3]
+    assert table.end_s.tolist() == [1, 2, 1, 2, 3, 1, 2, 3, 4]
+    assert table.failures == {}
+    samples = soundfile.read(paths[1], dtype="float32")[0]
+    for config in (LOGMEL, DESCRIPTORS):
+        expected = build_frontend(config, SEGMENT)(samples.reshape(3, 8000))
+        kept = table.features[config.name][2:5]
+        assert kept.dtype == (np.float16 if config is LOGMEL else np.float32)
+        assert np.array_equal(kept, expected.astype(kept.dtype))
+
+
+def test_the_second_call_computes_nothing(paths: list[Path], cache: Path, decoded: list[str]) -> None:
+    first = load(paths, cache)
+    assert decoded == ["0.wav", "1.wav", "2.wav"]
+    before = files(cache)
+    decoded.clear()
+    assert same(load(paths, cache), first)
+    assert decoded == []
+    assert files(cache) == before
+
+
+def test_only_changed_content_is_computed_again(paths: list[Path], cache: Path, decoded: list[str]) -> None:
+    first = load(paths, cache)
+    decoded.clear()
+    song(paths[1], seed=99, seconds=3.0)
+    second = load(paths, cache)
+    assert decoded == ["1.wav"]
+    changed = (first.features["logmel"] != second.features["logmel"]).any(axis=(1, 2))
+    assert changed.tolist() == [False] * 2 + [True] * 3 + [False] * 4
+
+
+def test_a_moved_or_copied_recording_is_known_by_its_content(
+    paths: list[Path], cache: Path, decoded: list[str], tmp_path: Path
+) -> None:
+    load(paths, cache)
+    decoded.clear()
+    table = load([paths[0].rename(tmp_path / "moved.flac"), paths[2]], cache)
+    assert decoded == []
+    assert table.recording.tolist() == [0] * 2 + [1] * 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"segment": SEGMENT.model_copy(update={"hop_s": 0.5})},
+        {"segment": SEGMENT.model_copy(update={"last": "drop"})},
+        {"segment": SEGMENT.model_copy(update={"min_duration_s": 0.6})},
+        {"frontends": [LOGMEL.model_copy(update={"bands": 9})]},
+        {"frontends": [DESCRIPTORS]},
+    ],
+)
+def test_every_setting_has_features_of_its_own(
+    paths: list[Path], cache: Path, decoded: list[str], changes: dict[str, Any]
+) -> None:
+    first = load(paths, cache)
+    decoded.clear()
+    load(paths, cache, **changes)
+    assert len(decoded) == 3
+    decoded.clear()
+    assert same(load(paths, cache), first), "the features of the first settings are still there"
+    assert decoded == []
+
+
+def test_a_new_version_of_a_frontend_computes_again(
+    paths: list[Path], cache: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(paths, cache)
+    decoded.clear()
+    monkeypatch.setattr("emoseg.frontends.LogMel.version", 10**6)
+    load(paths, cache)
+    assert len(decoded) == 3
+
+
+def _cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def _flip(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [_cut, _flip, lambda _: b"", lambda _: b"no archive", lambda _: b"PK\x03\x04", lambda data: data[:-1]],
+    ids=["cut", "one bit", "empty", "other", "start only", "last byte"],
+)
+def test_a_damaged_file_is_computed_again(paths: list[Path], cache: Path, decoded: list[str], damage: Any) -> None:
+    first = load(paths, cache)
+    for file in files(cache):
+        file.write_bytes(damage(file.read_bytes()))
+    decoded.clear()
+    assert same(load(paths, cache), first)
+    assert len(decoded) == 3
+    decoded.clear()
+    assert same(load(paths, cache), first)
+    assert decoded == [], "the damaged files were replaced"
+
+
+def test_failures_are_told_and_stop_nothing(paths: list[Path], cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"not sound")
+    short = song(tmp_path / "short.wav", seed=1, seconds=0.2)
+    absent = tmp_path / "absent.wav"
+    table = load([absent, paths[0], tmp_path / "bad.wav", short, paths[1]], cache)
+    assert table.recording.tolist() == [1, 1, 4, 4, 4]
+    assert list(table.failures) == [0, 2, 3]
+    assert table.failures[0] == f"{absent}: no such file"
+    assert "bad.wav: cannot be decoded" in table.failures[2]
+    assert table.failures[3] == f"{short}: lasts 0.2 s, shorter than the minimum of 0.5 s"
+    assert len(files(cache)) == 2
+
+
+def test_nothing_usable_is_an_error_with_the_first_cause(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"absent\.wav: no such file"):
+        load([tmp_path / "absent.wav", tmp_path / "other.wav"], cache)
+    with pytest.raises(AudioError, match="no recordings given"):
+        load([], cache)
+
+
+def test_settings_that_do_not_fit_are_told_before_any_decoding(
+    paths: list[Path], cache: Path, decoded: list[str]
+) -> None:
+    with pytest.raises(ConfigError, match="fmax_hz"):
+        load(paths, cache, frontends=[LogMelConfig(fmax_hz=11025)])
+    assert decoded == []
+
+
+def test_no_temporary_file_stays(paths: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(paths, cache)
+    assert {path.suffix for path in files(cache)} == {".npz"}
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space left"):
+        load(paths, cache, frontends=[DESCRIPTORS])
+    assert {path.suffix for path in files(cache)} == {".npz"}
+    assert len(files(cache)) == 3
+
+
+def test_two_processes_give_the_same_as_one(tmp_path: Path) -> None:
+    paths = [song(tmp_path / f"{i}.wav", seed=i) for i in range(5)]
+    (tmp_path / "1.wav").write_bytes(b"not sound")
+    one = load(paths, tmp_path / "one", workers=1)
+    two = load(paths, tmp_path / "two", workers=2)
+    assert same(one, two)
+    assert list(one.failures) == [1]
+
+    def contents(root: Path) -> dict[str, bytes]:
+        return {str(file.relative_to(root)): file.read_bytes() for file in files(root)}
+
+    assert contents(tmp_path / "one").keys() == contents(tmp_path / "two").keys()
+
+
+def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EMOSEG_CACHE", str(tmp_path / "mine"))
+    assert default_cache() == tmp_path / "mine"
+    monkeypatch.setenv("EMOSEG_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_cache() == tmp_path / "xdg" / "emoseg"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert default_cache() == tmp_path / ".cache" / "emoseg"
