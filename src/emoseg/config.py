@@ -95,7 +95,7 @@ class SsslConfig(_Frozen):
     momentum: float = Field(0.5, ge=0, lt=1, description="Share of earlier passes in the guess of a noisy label.")
     noisy_weight: float = Field(1.0, ge=0, description="Weight lambda_u of the noisy part's loss, after the ramp.")
     ramp_epochs: int = Field(3, ge=1, description="Passes over which the noisy part's weight grows from 0.")
-    consistency_weight: float = Field(0.1, ge=0, description="Weight of the KL consistency term between two views.")
+    consistency_weight: float = Field(0.0, ge=0, description="Weight of the KL consistency term between two views.")
     balance_weight: float = Field(0.5, ge=0, description="Weight of the term that keeps the corpus' class shares.")
 
 
@@ -108,7 +108,7 @@ class LearningConfig(_Frozen):
     weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay.")
     mixup_alpha: float = Field(0.5, ge=0, description="Mixup's Beta parameter, for all methods; 0 turns it off.")
     members: int = Field(
-        5, ge=2, description="Song folds of the training set: one member is learnt without each, all are averaged."
+        4, ge=2, description="Song folds of the training set: one member is learnt without each, all are averaged."
     )
     network: NetworkConfig = NetworkConfig()
     sssl: SsslConfig = SsslConfig()

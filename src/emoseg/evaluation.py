@@ -128,9 +128,12 @@ def evaluate(
     ]
     outcomes: dict[tuple[str, int, int], _Outcome] = {}
     with progress("evaluating", len(jobs), unit="trainings", quiet=quiet) as bar:
-        for job, outcome in _run_all(jobs, segments, len(corpus.space.labels), workers or os.cpu_count() or 1):
-            outcomes[job.method, job.seed, job.fold] = outcome
-            bar.advance()
+        try:
+            for job, outcome in _run_all(jobs, segments, len(corpus.space.labels), workers or os.cpu_count() or 1):
+                outcomes[job.method, job.seed, job.fold] = outcome
+                bar.advance()
+        except CorpusError as error:  # the songs' own labels can be split, as was checked
+            raise CorpusError(f"noise {protocol.noise} leaves too little to learn from: {error}") from error
     return _result(corpus, segments, protocol, config, outcomes)
 
 
@@ -394,7 +397,7 @@ def print_result(result: dict[str, Any], console: Console) -> None:
         highlight=False,
     )
     for line in corpus["left_out"]:
-        console.print(f"left out: {line}", highlight=False, markup=False)
+        console.print(f"left out: {line}", highlight=False, markup=False, soft_wrap=True)
     table = Table("method", "macro-F1", "95 %", "segments", "ECE", "AUROC", "flagged", "s", box=None)
     for name, m in result["methods"].items():
         found, truth = m["detection"], m["segment_macro_f1"]

@@ -283,9 +283,12 @@ def test_a_fold_without_wrong_labels_leaves_detection_to_the_rest(plain: Run, la
     outcomes = {(m, s, f): o for m, s, f, o in plain.outcomes}
     keys = ["true_rate", "flagged"]
     bare = replace(outcomes["sssl", 0, 1], detection=dict.fromkeys(keys, 0.25))
-    for where in (0, 1):
+    # A third fold, so that one lies between the first and the last.
+    protocol = replace(BOTH, folds=3)
+    outcomes |= {(method, 0, 2): outcomes[method, 0, 1] for method in BOTH.methods}
+    for where in range(3):
         altered = {**outcomes, ("sssl", 0, where): bare}
-        found = evaluation._result(lab.corpus, lab.segments, BOTH, CONFIG, altered)["methods"]["sssl"]["detection"]
+        found = evaluation._result(lab.corpus, lab.segments, protocol, CONFIG, altered)["methods"]["sssl"]["detection"]
         assert list(found) == keys
 
 
@@ -314,6 +317,16 @@ def test_too_few_artists_are_told_before_anything_is_learnt(lab: Lab) -> None:
         evaluate(
             lab.corpus, replace(BOTH, group="artist", folds=5), config=CONFIG, cache=lab.cache, workers=1, quiet=True
         )
+
+
+def test_noise_that_takes_a_label_away_is_told_as_such(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def learn(*_: Any, **__: Any) -> None:
+        raise CorpusError("label number 4 occurs in one artist or song only")
+
+    monkeypatch.setattr("emoseg.learning.pipeline.learn", learn)
+    protocol = replace(BOTH, noise=NoiseSpec("song", 0.5))
+    with pytest.raises(CorpusError, match=r"noise song:0\.5 leaves too little to learn from: label number 4"):
+        evaluate(lab.corpus, protocol, config=CONFIG, cache=lab.cache, workers=1, quiet=True)
 
 
 @pytest.mark.parametrize(
@@ -352,8 +365,11 @@ def test_the_result_file_is_whole_or_the_one_before(
 
 def test_the_printed_result_tells_the_figures(noisy: Run) -> None:
     screen = io.StringIO()
-    print_result(noisy.result, Console(file=screen, width=100))
+    line = f"song [1].wav: {'a long cause, ' * 12}which is not wrapped"
+    result = {**noisy.result, "corpus": {**noisy.result["corpus"], "left_out": [line]}}
+    print_result(result, Console(file=screen, width=100))
     text = screen.getvalue()
+    assert f"left out: {line}\n" in text
     assert "synth: 16 songs, 64 segments; 2 folds x 1 seed, grouped by none, noise segment:0.4" in text
     for name, method in noisy.result["methods"].items():
         row = next(line for line in text.splitlines() if line.strip().startswith(f"{name} "))

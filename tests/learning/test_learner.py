@@ -219,6 +219,20 @@ def test_a_member_never_hears_its_own_part() -> None:
         assert len(set(part[np.isin(data.song, [2 * artist, 2 * artist + 1])])) == 1
 
 
+def test_members_and_seeds_share_no_randomness(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    run = learner._run_member
+
+    def spy(features: Any, given: Int64, song: Int64, job: learner._MemberJob, on_epoch: Any = None) -> learner._Run:
+        seeds.append(job.seed)
+        return run(features, given, song, job, on_epoch)
+
+    monkeypatch.setattr(learner, "_run_member", spy)
+    for seed in range(3):
+        fit_of(method="inherit", seed=seed)
+    assert len(set(seeds)) == 3 * TINY.members
+
+
 def test_out_of_fold_probabilities_are_those_of_the_member_left_out() -> None:
     data = small_set()
     fit = fit_of(data)

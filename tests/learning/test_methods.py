@@ -104,7 +104,7 @@ def test_warm_up_questions_no_label() -> None:
         assert set(trainer.run_epoch(epoch)) == {"loss"}
         np.testing.assert_array_equal(trainer.clean(), 1.0)
     record = trainer.run_epoch(SMALL.sssl.warmup_epochs)
-    assert set(record) == {"loss", "clean_share", "fallback", "rescued_classes"}
+    assert set(record) >= {"loss", "clean_share", "fallback", "rescued_classes"}
     assert 0.5 < record["clean_share"] < 0.95
     assert trainer.clean().min() < 0.5
 
@@ -113,6 +113,33 @@ def test_the_loss_of_plain_training_falls() -> None:
     trainer = trainer_of("inherit", blobs(0))
     losses = [trainer.run_epoch(epoch)["loss"] for epoch in range(4)]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_randomness_of_a_pass_depends_on_seed_and_pass_alone() -> None:
+    data = blobs(0)
+
+    def drawn(seed: int, epoch: int, *, ambient: int) -> tuple[float, ...]:
+        trainer = Inherit(data.features, data.given, data.song, np.arange(90), classes=3, config=SMALL, seed=seed)
+        numbers: list[float] = []
+
+        def learn(epoch: int) -> dict[str, float]:
+            numbers.extend((trainer.rng.random(), torch.rand(1, generator=trainer.generator).item()))
+            numbers.append(torch.rand(1).item())  # what dropout draws from
+            numbers.append(trainer.networks[0].state_dict()["layers.0.weight"][0, 0].item())
+            return {}
+
+        trainer.learn = learn  # type: ignore[method-assign]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(ambient)
+            before = torch.get_rng_state()
+            trainer.run_epoch(epoch)
+            assert torch.equal(torch.get_rng_state(), before)
+        return tuple(numbers)
+
+    first = drawn(0, 4, ambient=1)
+    assert drawn(0, 4, ambient=2) == first
+    assert all(a != b for a, b in zip(drawn(0, 5, ambient=1)[:3], first[:3], strict=True))
+    assert all(a != b for a, b in zip(drawn(1, 4, ambient=1), first, strict=True))
 
 
 @pytest.mark.parametrize("name", ["inherit", "sssl"])
@@ -156,12 +183,14 @@ def test_labels_move_towards_the_truth() -> None:
         trainer.run_epoch(epoch)
     predicted = [torch.from_numpy(trainer.network_probabilities(i, trainer.rows)).float() for i in range(2)]
     clean = torch.from_numpy(trainer.clean()).float()
-    targets = trainer.targets(clean, predicted[0], trainer.guess(predicted))
+    guess = trainer.guess(predicted)
+    targets = trainer.targets(clean, predicted[0], guess)
     np.testing.assert_allclose(targets.sum(dim=1).numpy(), 1.0, atol=1e-5)
     assert (targets.argmax(dim=1).numpy() == data.true).mean() > data.right.mean() + 0.1
     # A label that is fully trusted stays; one that is not at all gives way to the guess.
-    ends = trainer.targets(torch.tensor([1.0, 0.0]).repeat(180), predicted[0], trainer.guess(predicted))
+    ends = trainer.targets(torch.tensor([1.0, 0.0]).repeat(180), predicted[0], guess)
     np.testing.assert_allclose(ends[::2].numpy(), np.eye(3)[data.given[::2]], atol=1e-5)
+    np.testing.assert_array_equal(ends[1::2].numpy(), guess[1::2].numpy())
 
 
 def test_networks_are_taught_by_each_other() -> None:
@@ -250,6 +279,18 @@ def test_networks_standardise_by_their_training_rows() -> None:
     np.testing.assert_allclose(bands.numpy(), 0, atol=1e-4)
 
 
+def test_the_convolutional_network_hears_both_the_level_and_the_peak_of_a_segment() -> None:
+    pictures, _ = spectrograms()
+    network = build_network(pictures, np.arange(90), 3, SMALL.network).eval()
+    assert isinstance(network, ConvNet)
+    heard: list[torch.Tensor] = []
+    network.head.register_forward_pre_hook(lambda _, x: heard.append(x[0]))
+    network(torch.from_numpy(pictures[:4]))
+    mean, peak = heard[0].detach().reshape(4, 2, -1).unbind(dim=1)
+    assert bool((peak >= mean).all())
+    assert float((peak - mean).max()) > 0.1
+
+
 def test_what_never_varies_in_training_is_ignored() -> None:
     data = blobs(0)
     data.features[:, 5], data.features[:, 6] = 123.4, 0.0
@@ -275,6 +316,10 @@ def test_views_differ_from_the_original_within_bounds() -> None:
     level = kept.median(dim=2).values.median(dim=1).values
     assert float(level.abs().max()) <= 3.0
     assert float(level.std()) > 1.0
+    click = torch.zeros(200, 1, 40)
+    click[:, :, 7] = 100
+    turned = ConvNet.augment(click, torch.ones(1, 1), generator)[:, 0]
+    assert len(set(turned.argmax(dim=1).tolist())) > 30, "a view may begin anywhere"
     original = pictures.clone()
     again = ConvNet.augment(pictures, torch.ones(16, 1), torch.Generator().manual_seed(5))
     assert torch.equal(again, ConvNet.augment(pictures, torch.ones(16, 1), torch.Generator().manual_seed(5)))

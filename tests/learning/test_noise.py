@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from emoseg.learning.noise import clean_probability
+from emoseg.learning.noise import CleanProbability, clean_probability, song_consensus, with_consensus
 from emoseg.metrics import auroc
 from emoseg.types import Float64, Int64
 
@@ -143,6 +143,15 @@ def test_a_wide_clean_component_gives_a_monotone_posterior() -> None:
     assert found.probability[truth.losses > 2.8].max() < 0.6
 
 
+def test_a_wide_noisy_component_does_not_take_the_smallest_losses() -> None:
+    truth = planted(2000, trusted=(1.0, 0.08), noisy=(1.8, 0.7), noisy_share=0.4)
+    found = clean_probability(truth.losses, truth.labels)
+    assert found.fallback is None
+    ordered = found.probability[np.argsort(truth.losses)]
+    assert (np.diff(ordered) <= 0).all()
+    assert ordered[0] == ordered[100] > 0.8
+
+
 def test_a_class_without_clean_segments_is_rescued_and_recorded() -> None:
     truth = planted(600, noisy=(3.0, 0.3))
     labels = np.where(truth.clean, truth.labels % 2, 2)
@@ -216,3 +225,62 @@ def test_the_probability_never_rises_with_the_loss(some: list[float], more: list
         assert (np.diff(found.probability[order]) <= 0).all()
         equal = np.diff(losses[order]) == 0
         assert (np.diff(found.probability[order])[equal] == 0).all()
+
+
+def test_copies_of_one_judgement_have_no_vote() -> None:
+    song = np.repeat(np.arange(20), 5)
+    assert song_consensus(song % 3, song, 3) is None
+    almost = song % 3
+    almost[0] = 1  # one in a hundred differs from its song's majority
+    assert song_consensus(almost, song, 3) is None
+    assert song_consensus(almost, song, 3, min_disagreement=0.005) is not None
+
+
+def test_sister_segments_vote_with_their_rate_of_error() -> None:
+    # Two songs of five; two of ten labels differ from their song's majority: a vote weighs log(0.8 * 2 / 0.2) = log 8.
+    given_labels = np.array([0, 0, 0, 0, 1, 2, 2, 2, 2, 0])
+    found = song_consensus(given_labels, np.repeat([7, 3], 5), 3)
+    assert found is not None
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    # The first segment's sisters say 0 three times and 1 once: 8^3 to 8^1 to 8^0, the last two lifted to 0.02.
+    lifted = np.array([512 / 521, 0.02, 0.02])
+    np.testing.assert_allclose(found[0], lifted / lifted.sum())
+    # A segment has no vote on itself: four sisters say 0 of the odd one out.
+    np.testing.assert_allclose(found[4], np.array([1, 0.02, 0.02]) / 1.04, atol=1e-3)
+    assert found[9].argmax() == 2
+
+
+def test_a_song_of_one_segment_changes_nothing() -> None:
+    labels, song = np.array([0, 0, 0, 1, 2]), np.array([0, 0, 0, 0, 1])
+    consensus = song_consensus(labels, song, 4)
+    assert consensus is not None
+    np.testing.assert_allclose(consensus[4], 0.25)
+    own = CleanProbability(np.array([0.9, 0.3, 0.5, 0.6, 0.3]))
+    joined = with_consensus(own, consensus, labels)
+    assert joined.probability[4] == pytest.approx(0.3)
+    assert with_consensus(CleanProbability(np.ones(5), "overlap"), consensus, labels).probability[4] == 0.5
+
+
+def test_odds_of_losses_and_of_sisters_multiply() -> None:
+    consensus = np.array([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1]])
+    labels = np.array([0, 2])
+    joined = with_consensus(CleanProbability(np.array([0.8, 0.8]), None, (1,)), consensus, labels)
+    # 0.8 / 0.2 times 0.6 / 0.2, and times 0.1 / 0.45
+    np.testing.assert_allclose(joined.probability, [12 / 13, (4 * 0.1 / 0.45) / (1 + 4 * 0.1 / 0.45)])
+    assert joined.rescued_classes == (1,)
+    # Without a mixture the sisters decide: what a network trusted for want of evidence is no evidence.
+    alone = with_consensus(CleanProbability(np.ones(2), "overlap"), consensus, labels)
+    np.testing.assert_allclose(alone.probability, [0.75, (0.1 / 0.45) / (1 + 0.1 / 0.45)])
+    assert alone.fallback == "overlap"
+
+
+def test_planted_flips_are_found_from_sisters_alone() -> None:
+    rng = np.random.default_rng(0)
+    song = np.repeat(np.arange(80), 8)
+    true = song % 4
+    labels = np.where(rng.random(640) < 0.3, (true + rng.integers(1, 4, 640)) % 4, true)
+    consensus = song_consensus(labels, song, 4)
+    assert consensus is not None
+    assert (consensus.argmax(axis=1) == true).mean() > 0.97
+    found = with_consensus(CleanProbability(np.ones(640), "agreement"), consensus, labels)
+    assert auroc(labels == true, found.probability) > 0.97

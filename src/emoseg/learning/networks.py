@@ -67,15 +67,17 @@ class ConvNet(nn.Module):
         blocks: list[nn.Module] = []
         before = 1
         for i, channels in enumerate(config.channels):
-            stride = 2 if i == 0 else 1  # the first block at half resolution: four times cheaper, no worse
+            # Strides instead of pooling, the first one steep in time: a third of the cost of the usual layout.
+            kernel, stride = ((5, 7), (2, 4)) if i == 0 else ((3, 3), (2, 2))
+            padding = (kernel[0] // 2, kernel[1] // 2)
             blocks += [
-                nn.Conv2d(before, channels, 3 + 2 * (i == 0), stride=stride, padding=1 + (i == 0), bias=False),
+                nn.Conv2d(before, channels, kernel, stride=stride, padding=padding, bias=False),
                 nn.BatchNorm2d(channels),
                 nn.ReLU(),
-                nn.MaxPool2d(2),
             ]
             before = channels
-        self.blocks = nn.Sequential(*blocks)
+        # Channels last is what convolutions on a processor are fastest with.
+        self.blocks = nn.Sequential(*blocks).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.no_grad():
             bands = self.blocks.eval()(torch.zeros(1, 1, len(mean), 128)).shape[2]
         self.head = nn.Sequential(

@@ -160,7 +160,8 @@ def with_consensus(
     """
     own = np.clip(divided.probability, 1e-3, 1 - 1e-3) if divided.fallback is None else np.full(len(given), 0.5)
     others = consensus[np.arange(len(given)), given]
-    right, wrong = own * others, (1 - own) * (1 - others)
+    # Against the odds of a label that the sisters say nothing about, 1 to K - 1: a song of one segment changes nothing.
+    right, wrong = own * others, (1 - own) * (1 - others) / (consensus.shape[1] - 1)
     return CleanProbability(right / (right + wrong), divided.fallback, divided.rescued_classes)
 
 
@@ -214,7 +215,6 @@ def _monotone(losses: NDArray[np.float64], posterior: NDArray[np.float64], clean
     ordered = posterior[order]
     above = int(np.searchsorted(losses[order], clean_mean))
     if above < len(ordered):
-        ordered[:above] = np.maximum(ordered[:above], ordered[above])
         ordered[:above] = ordered[:above].max(initial=ordered[above])
     ordered[above:] = np.minimum.accumulate(ordered[above:])
     result = np.empty_like(posterior)
