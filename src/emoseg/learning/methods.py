@@ -172,11 +172,15 @@ class Trainer(ABC):
         self.evidence, self.evidence_passes = state["evidence"].copy(), int(state["evidence_passes"])
         for i, (network, optimiser) in enumerate(zip(self.networks, self.optimisers, strict=True)):
             load_network(network, state, i)
+            weights = list(network.parameters())
             moments: dict[int, dict[str, Tensor]] = {}
             for key, value in state.items():
                 if key.startswith(f"optimiser{i}/"):
                     _, j, name = key.split("/", 2)
-                    moments.setdefault(int(j), {})[name] = torch.from_numpy(value.copy())
+                    loaded = torch.from_numpy(value.copy())
+                    # The fused step goes through weights and moments in storage order: their layout must be the same.
+                    like_weights = torch.empty_like(weights[int(j)]).copy_(loaded) if loaded.ndim else loaded
+                    moments.setdefault(int(j), {})[name] = like_weights
             optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
 
 
