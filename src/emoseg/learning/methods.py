@@ -121,7 +121,7 @@ class Trainer(ABC):
         """Take one optimiser step of network `which`; `progress` in [0, 1) sets the one-cycle learning rate."""
         optimiser = self.optimisers[which]
         for group in optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * _one_cycle(progress)
+            group["lr"] = self.config.learning_rate * self.networks[which].rate * _one_cycle(progress)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
