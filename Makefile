@@ -26,8 +26,8 @@ demo: $(VENV)/train.stamp
 	$(EMOSEG) evaluate synth:demo/corpus --folds 3 --seeds 1 --cache demo/cache --out demo/result.json
 	$(EMOSEG) train synth:demo/corpus --cache demo/cache --out demo/model
 	$(EMOSEG) corpus synth demo/new --songs 8 --seed 2 --quiet
-	$(EMOSEG) analyze demo/new/audio/synth_0001.flac --model demo/model --format html --out demo
-	@echo "report: demo/synth_0001.flac.html"
+	$(EMOSEG) analyze demo/new/audio/synth_0007.flac --model demo/model --format html --out demo
+	@echo "report: demo/synth_0007.flac.html"
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
