@@ -9,3 +9,5 @@ emoseg evaluate "$corpus" --frontend descriptors "${both[@]}" --out 4q-descripto
 emoseg evaluate "$corpus" --frontend descriptors "${both[@]}" --noise segment:0.4 --out 4q-descriptors-segment0.4.json
 emoseg evaluate "$corpus" --frontend logmel --method inherit --group artist --folds 5 --seeds 1 \
   --out 4q-logmel-clean-inherit-seed0.json
+emoseg evaluate "$corpus" --config ../../configs/logmel.toml --method inherit --group artist --folds 5 --seeds 1 \
+  --out 4q-logmel-clean-inherit-seed0-light.json
