@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from emoseg.errors import ConfigError
 
 MethodName = Literal["inherit", "sssl"]
-FrontendName = Literal["logmel", "descriptors"]
 
 
 class _Frozen(BaseModel):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,7 @@ def _write_folder(
             "citation": corpus.citation,
             "method": config.method,
             "seed": seed,
+            "guards": _guards(learned),
             "learning": config.learning.model_dump(mode="json"),
         },
         figures=figures,
@@ -179,6 +181,14 @@ def _write_folder(
     if out.exists():
         out.rmdir()  # empty, as checked before learning
     part.replace(out)
+
+
+def _guards(learned: Any) -> dict[str, int]:
+    """Count over members, networks and passes how often each guard of the mixture had to step in."""
+    records = [record for fit in learned.fits.values() for member in fit.history for record in member]
+    reasons = [reason for record in records for reason in record.get("fallback", []) if reason]
+    rescued = sum(bool(classes) for record in records for classes in record.get("rescued_classes", []))
+    return dict(Counter(reasons)) | ({"rescued class": rescued} if rescued else {})
 
 
 def _figures(learned: Any, segments: CorpusSegments, classes: int) -> dict[str, float]:

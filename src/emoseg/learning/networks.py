@@ -102,7 +102,7 @@ class ConvNet(nn.Module):
     def augment(x: Tensor, deviation: Tensor, generator: torch.Generator) -> Tensor:
         """Return a view of spectrograms, turned in time: what comes first is not what the emotion is.
 
-        Masks and changes of level cost several points of song macro-F1 within the passes that two cores can afford.
+        Masks and changes of level scored lower on the one fold tried, within the passes that two cores can afford.
         """
         size, bands, frames = x.shape
         turn = torch.randint(0, frames, (size, 1), generator=generator)

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Fallback = Literal["few segments", "equal losses", "not converged", "minor component", "overlap", "agreement"]
-Bool = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

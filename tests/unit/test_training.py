@@ -1,0 +1,15 @@
+from types import SimpleNamespace
+
+from emoseg.training import _guards
+
+
+def test_guards_are_counted_over_members_networks_and_passes() -> None:
+    member = [
+        {"loss": 1.0},  # warm-up
+        {"fallback": ["agreement", None], "rescued_classes": [[], [2]]},
+        {"fallback": ["agreement", "overlap"], "rescued_classes": [[], []]},
+    ]
+    fit = SimpleNamespace(history=[member, member[:2]])
+    learned = SimpleNamespace(fits={"descriptors": fit})
+    assert _guards(learned) == {"agreement": 3, "overlap": 1, "rescued class": 2}
+    assert _guards(SimpleNamespace(fits={"descriptors": SimpleNamespace(history=[[{"loss": 1.0}]])})) == {}
