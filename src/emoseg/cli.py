@@ -10,7 +10,7 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -20,7 +20,7 @@ from emoseg.errors import AudioError, ConfigError, EmosegError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from emoseg.config import TrainConfig
+    from emoseg.config import MethodName, TrainConfig
     from emoseg.types import Analysis, AnalysisFailure
 
 app = typer.Typer(
@@ -184,7 +184,7 @@ def _train_config(config: Path | None, frontend: str | None, method: str | None 
 def train(
     corpus: CorpusSpec,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Model folder to write; must not exist.")],
-    method: Annotated[str | None, typer.Option(help="sssl (the self-learner) or inherit (plain).")] = None,
+    method: Annotated[str | None, typer.Option(help="A method; see docs/methods.md.")] = None,
     frontend: Frontends = None,
     config: ConfigFile = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -215,7 +215,8 @@ def evaluate(
     corpus: CorpusSpec,
     out: Annotated[Path, typer.Option(metavar="FILE.json", help="Result file to write.")],
     methods: Annotated[
-        list[str] | None, typer.Option("--method", help="inherit, sssl; repeatable; default both.")
+        list[str] | None,
+        typer.Option("--method", help="Repeatable; default mixup and sssl; see docs/methods.md."),
     ] = None,
     frontend: Frontends = None,
     config: ConfigFile = None,
@@ -223,25 +224,36 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0, 1, ...")] = 3,
     group: Annotated[Literal["artist", "none"], typer.Option(help="Keep artists together, or only songs.")] = "artist",
     noise: Annotated[str, typer.Option(help="none, segment:R, song:R or splice:R, into training songs.")] = "none",
+    fraction: Annotated[
+        float, typer.Option(help="Share of the training songs that keep their label; the others stay as audio.")
+    ] = 1.0,
     workers: Workers = None,
     cache: Cache = None,
     quiet: Quiet = False,
 ) -> None:
-    """Compare methods on the same folds of a corpus."""
+    """Compare methods on the same folds of a corpus; the same command goes on after an interruption."""
     from rich.console import Console
 
     from emoseg.corpora import load_corpus
     from emoseg.corpora.noise import NoiseSpec
-    from emoseg.evaluation import Protocol, print_result, write_result
+    from emoseg.evaluation import Protocol, print_result, unfinished_folder, write_result
     from emoseg.evaluation import evaluate as run
 
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"{out}: its folder does not exist")
     if out.is_dir():
         raise ConfigError(f"{out}: is a folder; --out is the result file to write")
-    protocol = Protocol(tuple(methods or ("inherit", "sssl")), folds, seeds, group, NoiseSpec.parse(noise))
-    settings = _train_config(config, frontend)
-    result = run(load_corpus(corpus), protocol, config=settings, workers=workers, cache=cache, quiet=quiet)
+    named = cast("tuple[MethodName, ...]", tuple(methods or ("mixup", "sssl")))  # checked by the protocol
+    protocol = Protocol(named, folds, seeds, group, NoiseSpec.parse(noise), fraction)
+    result = run(
+        load_corpus(corpus),
+        protocol,
+        config=_train_config(config, frontend),
+        workers=workers,
+        cache=cache,
+        work=unfinished_folder(out),
+        quiet=quiet,
+    )
     write_result(result, out)
     print_result(result, Console())
 

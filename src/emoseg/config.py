@@ -17,7 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from emoseg.errors import ConfigError
 
-MethodName = Literal["inherit", "sssl"]
+MethodName = Literal[
+    "inherit",
+    "mixup",
+    "sssl",
+]
 
 
 class _Frozen(BaseModel):
@@ -98,6 +102,43 @@ class SsslConfig(_Frozen):
     balance_weight: float = Field(0.5, ge=0, description="Weight of the term that keeps the corpus' class shares.")
 
 
+class ElrConfig(_Frozen):
+    """Settings of early-learning regularisation; the paper's for symmetric noise."""
+
+    beta: float = Field(0.7, ge=0, lt=1, description="Share of the earlier target in the running target.")
+    lambda_elr: float = Field(3.0, ge=0, description="Weight of the regularisation term.")
+
+
+class CoTeachingConfig(_Frozen):
+    """Settings of co-teaching; the forget rate itself is estimated."""
+
+    gradual_epochs: int = Field(5, ge=1, description="Passes T_k over which the forget rate grows from 0.")
+
+
+class DivideMixConfig(_Frozen):
+    """Settings of DivideMix; the paper's, with passes scaled to the shorter training."""
+
+    warmup_epochs: int = Field(4, ge=1, description="Passes of plain training before the first division.")
+    p_threshold: float = Field(0.5, gt=0, lt=1, description="Clean probability above which a segment is labelled.")
+    temperature: float = Field(0.5, gt=0, le=1, description="Sharpening temperature T.")
+    lambda_u: float = Field(25.0, ge=0, description="Weight of the unlabelled part's loss, after the ramp.")
+    rampup_epochs: int = Field(3, ge=1, description="Passes over which lambda_u grows from 0.")
+
+
+class MeanTeacherConfig(_Frozen):
+    """Settings of the mean teacher."""
+
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="Share alpha of the old weights in the teacher's, a step.")
+    consistency: float = Field(30.0, ge=0, description="Weight of the consistency term, after the ramp.")
+    rampup_epochs: int = Field(3, ge=1, description="Passes over which that weight grows.")
+
+
+class AttentionMilConfig(_Frozen):
+    """Settings of attention-based multiple-instance learning."""
+
+    attention_dim: int = Field(128, ge=1, description="Width L of the attention's hidden layer.")
+
+
 class LearningConfig(_Frozen):
     """How the segment model is learnt; every method has the same budget."""
 
@@ -105,12 +146,17 @@ class LearningConfig(_Frozen):
     batch: int = Field(128, ge=4, description="Segments a step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of the one-cycle schedule.")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay.")
-    mixup_alpha: float = Field(0.5, ge=0, description="Mixup's Beta parameter, for all methods; 0 turns it off.")
+    mixup_alpha: float = Field(0.5, ge=0, description="Mixup's Beta parameter, where a method mixes; 0 turns it off.")
     members: int = Field(
         4, ge=2, description="Song folds of the training set: one member is learnt without each, all are averaged."
     )
     network: NetworkConfig = NetworkConfig()
     sssl: SsslConfig = SsslConfig()
+    elr: ElrConfig = ElrConfig()
+    co_teaching: CoTeachingConfig = CoTeachingConfig()
+    dividemix: DivideMixConfig = DivideMixConfig()
+    mean_teacher: MeanTeacherConfig = MeanTeacherConfig()
+    attention_mil: AttentionMilConfig = AttentionMilConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

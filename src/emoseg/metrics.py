@@ -109,3 +109,17 @@ def paired_bootstrap(
     values = [statistic(rng.integers(0, songs, songs)) for _ in range(draws)]
     low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)
+
+
+def lift(positive: Bool, score: Float64) -> float:
+    """Return the precision among as many items of highest `score` as there are positive ones, over the base rate.
+
+    1 is chance. Where items at the cut have one score, each counts with the chance that it is taken.
+    """
+    wanted = int(positive.sum())
+    if not wanted:
+        return float("nan")
+    cut = np.sort(score)[-wanted]
+    above, at = score > cut, score == cut
+    hits = positive[above].sum() + positive[at].mean() * (wanted - above.sum())
+    return float(hits / wanted / positive.mean())

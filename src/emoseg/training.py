@@ -93,27 +93,25 @@ def train(
         raise ConfigError(f"{out}: --out must name a new folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: exists already; choose another --out")
+    from emoseg.learning.methods import METHODS
+    from emoseg.learning.methods.base import Run, TrainingSet
     from emoseg.learning.pipeline import learn
 
+    method = METHODS[config.method]
+    if method.not_in_folder:
+        raise ConfigError(f"method {config.method!r} cannot be trained into a model folder: {method.not_in_folder}")
+    method.require_extra()
     segments = load_segments(corpus, config, cache=cache, workers=workers, quiet=quiet)
     parts = {"folds": config.learning.members, "seed": seed}
     song_folds(segments.song_labels, segments.groups(), **parts, label_names=corpus.space.labels)  # says early if not
     work = _work_folder(out, config_hash(config, f"seed {seed}", corpus_hash(segments)))
-    members = config.learning.members * len(config.frontends) * config.learning.epochs
-    with progress(f"learning ({config.method})", members, unit="passes", quiet=quiet) as bar:
-        learned = learn(
-            segments.table.features,
-            segments.inherited,
-            segments.song,
-            segments.groups(),
-            classes=len(corpus.space.labels),
-            method=config.method,
-            config=config.learning,
-            seed=seed,
-            workers=workers or os.cpu_count() or 1,
-            work=work,
-            on_progress=bar.advance,
-        )
+    data = TrainingSet(
+        segments.table.features, segments.inherited, segments.song, segments.groups(), len(corpus.space.labels)
+    )
+    passes = config.learning.members * len(config.frontends) * config.learning.epochs * method.cross_fits
+    with progress(f"learning ({config.method})", passes, unit="passes", quiet=quiet) as bar:
+        run = Run(config.learning, seed, workers or os.cpu_count() or 1, work, bar.advance)
+        learned = learn(data, method=config.method, run=run)
     _write_folder(out, learned, segments, corpus, config, seed)
     shutil.rmtree(work)
     return Trained(load_model(out), segments.left_out)
@@ -146,8 +144,9 @@ def _write_folder(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     built = {f.name: build_frontend(f, config.segment) for f in config.frontends}
-    export_onnx(learned.ensemble, {name: f.shape() for name, f in built.items()}, part / SEGMENT_FILE)
-    weights = {k: np.ascontiguousarray(v.numpy()) for k, v in learned.ensemble.state_dict().items()}
+    ensemble = learned.fit.ensemble
+    export_onnx(ensemble, {name: f.shape() for name, f in built.items()}, part / SEGMENT_FILE)
+    weights = {k: np.ascontiguousarray(v.numpy()) for k, v in ensemble.state_dict().items()}
     save_file(weights, part / WEIGHTS_FILE)
     save_file(song_model_arrays(learned.song_model), part / SONG_FILE)
     figures = _figures(learned, segments, len(corpus.space.labels))
@@ -185,7 +184,7 @@ def _write_folder(
 
 def _guards(learned: Any) -> dict[str, int]:
     """Count over members, networks and passes how often each guard of the mixture had to step in."""
-    records = [record for fit in learned.fits.values() for member in fit.history for record in member]
+    records = [record for members in learned.fit.history.values() for member in members for record in member]
     reasons = [reason for record in records for reason in record.get("fallback", []) if reason]
     rescued = sum(bool(classes) for record in records for classes in record.get("rescued_classes", []))
     return dict(Counter(reasons)) | ({"rescued class": rescued} if rescued else {})
@@ -198,7 +197,7 @@ def _figures(learned: Any, segments: CorpusSegments, classes: int) -> dict[str, 
         "held_out_macro_f1": macro_f1(labels, held_out.argmax(axis=1), classes),
         "held_out_calibration_error": calibration_error(labels, held_out),
         "temperature": learned.song_model.temperature,
-        "segments_flagged": float(np.mean(learned.clean < 0.5)),
+        "segments_flagged": float(np.mean(learned.fit.flagged)),
     }
 
 

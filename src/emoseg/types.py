@@ -19,6 +19,8 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+UNLABELLED = -1  # the given label of the segments of a song that has none
+
 
 @dataclass(frozen=True)
 class Axis:

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from emoseg.config import LearningConfig, NetworkConfig, SsslConfig
-from emoseg.learning.ensemble import export_onnx
+from emoseg.learning.ensemble import SegmentEnsemble, export_onnx
+from emoseg.learning.methods import METHODS
+from emoseg.learning.methods.base import Run, TrainingSet
 from emoseg.learning.pipeline import Learned, learn
 from emoseg.types import Float32, Float64
 
@@ -37,7 +39,17 @@ def learnt(names: tuple[str, ...], *, seed: int = 0) -> Learned:
     for values in table.values():
         values[np.arange(len(SONG)), GIVEN] += 10.0
     groups = [str(i) for i in range(12)]
-    return learn(table, GIVEN, SONG, groups, classes=3, method="sssl", config=CONFIG, seed=seed)
+    return learn(TrainingSet(table, GIVEN, SONG, groups, 3), method="sssl", run=Run(CONFIG, seed))
+
+
+def ensemble_of(learned: Learned) -> SegmentEnsemble:
+    assert learned.fit.ensemble is not None
+    return learned.fit.ensemble
+
+
+def probabilities_of(learned: Learned, x: dict[str, Float32]) -> Float64:
+    size = len(next(iter(x.values())))
+    return learned.predict(x, np.zeros(size, dtype=np.int64)).segments
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +59,9 @@ def both() -> Learned:
 
 def onnx_probabilities(learned: Learned, file: Path, x: dict[str, Float32]) -> list[Float64]:
     """Export once and run at batches of 1, 3 and all."""
-    export_onnx(learned.ensemble, {name: SHAPES[name] for name in x}, file)
+    export_onnx(ensemble_of(learned), {name: SHAPES[name] for name in x}, file)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    assert [i.name for i in session.get_inputs()] == list(learned.ensemble.frontends)
+    assert [i.name for i in session.get_inputs()] == list(ensemble_of(learned).frontends)
     out = [session.run(["probabilities"], {k: v[:n] for k, v in x.items()})[0] for n in (1, 3, 64)]
     return [np.asarray(p, dtype=np.float64) for p in out]
 
@@ -58,7 +70,7 @@ def onnx_probabilities(learned: Learned, file: Path, x: dict[str, Float32]) -> l
 def test_onnx_equals_pytorch(names: tuple[str, ...], both: Learned, tmp_path: Path) -> None:
     learned = both if len(names) == 2 else learnt(names)
     x = features(names, 64, seed=1)
-    expected = learned.segment_probabilities(x)
+    expected = probabilities_of(learned, x)
     assert expected.std(axis=0).min() > 1e-3, "the test needs probabilities that vary"
     for found in onnx_probabilities(learned, tmp_path / "segment.onnx", x):
         np.testing.assert_allclose(found, expected[: len(found)], atol=1e-4, rtol=0)
@@ -70,29 +82,39 @@ def test_the_ensemble_is_the_mean_over_networks_then_over_frontends(both: Learne
     means = []
     with torch.no_grad():
         for name in ("logmel", "descriptors"):
-            group = list(both.ensemble.networks[name].children())
+            group = list(ensemble_of(both).networks[name].children())
             assert len(group) == 2 * CONFIG.members, "two networks a member"
             means.append(np.mean([torch.softmax(n(torch.from_numpy(x[name])), 1).numpy() for n in group], axis=0))
-    np.testing.assert_allclose(both.segment_probabilities(x), np.mean(means, axis=0), atol=1e-6)
+    np.testing.assert_allclose(probabilities_of(both, x), np.mean(means, axis=0), atol=1e-6)
     assert np.abs(means[0] - means[1]).max() > 1e-3
 
 
 def test_probabilities_do_not_depend_on_the_batch(both: Learned) -> None:
     x = features(("logmel", "descriptors"), 40, seed=3)
-    one_by_one = [both.segment_probabilities({k: v[i : i + 1] for k, v in x.items()})[0] for i in range(40)]
-    np.testing.assert_allclose(np.stack(one_by_one), both.segment_probabilities(x), atol=1e-6)
+    one_by_one = [probabilities_of(both, {k: v[i : i + 1] for k, v in x.items()})[0] for i in range(40)]
+    np.testing.assert_allclose(np.stack(one_by_one), probabilities_of(both, x), atol=1e-6)
 
 
 def test_frontends_are_joined_with_equal_weight_in_training_too(both: Learned) -> None:
-    fits = list(both.fits.values())
-    assert list(both.fits) == ["logmel", "descriptors"]
-    np.testing.assert_allclose(both.out_of_fold, (fits[0].out_of_fold + fits[1].out_of_fold) / 2)
-    np.testing.assert_allclose(both.clean, (fits[0].clean + fits[1].clean) / 2)
+    table = features(("logmel", "descriptors"), len(SONG))
+    for values in table.values():
+        values[np.arange(len(SONG)), GIVEN] += 10.0
+    assert list(both.fit.history) == ["logmel", "descriptors"]
+    groups = [str(i) for i in range(12)]
+    alone = [
+        METHODS["sssl"].fit(TrainingSet({name: table[name]}, GIVEN, SONG, groups, 3), Run(CONFIG, 0)) for name in table
+    ]
+    for kind in ("clean", "guesses"):
+        expected = np.mean([getattr(fit, kind) for fit in alone], axis=0)
+        np.testing.assert_allclose(getattr(both.fit, kind), expected)
+    expected = np.mean([fit.out_of_fold.segments for fit in alone], axis=0)
+    np.testing.assert_allclose(both.fit.out_of_fold.segments, expected)
 
 
 def test_song_probabilities_are_distributions_over_songs_held_out(both: Learned) -> None:
     assert both.song_held_out.shape == (12, 3)
     np.testing.assert_allclose(both.song_held_out.sum(axis=1), 1.0)
     assert not np.any(both.mean_model.weights)
-    mean = np.clip(both.out_of_fold[SONG == 0], 1e-4, 1).mean(axis=0) ** (1 / both.mean_model.temperature)
-    np.testing.assert_allclose(both.mean_model.predict(both.out_of_fold[SONG == 0]), mean / mean.sum())
+    segments = both.fit.out_of_fold.segments[SONG == 0]
+    mean = np.clip(segments, 1e-4, 1).mean(axis=0) ** (1 / both.mean_model.temperature)
+    np.testing.assert_allclose(both.mean_model.predict(segments), mean / mean.sum())

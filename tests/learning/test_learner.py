@@ -12,9 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from emoseg.config import LearningConfig, NetworkConfig, SsslConfig
 from emoseg.corpora.splits import song_folds
-from emoseg.learning import learner, methods
+from emoseg.learning import learner
 from emoseg.learning.learner import LearningSet, SegmentFit, cross_fit
-from emoseg.learning.methods import State
+from emoseg.learning.methods.inherit import Mixup
+from emoseg.learning.methods.sssl import SelfLearner
+from emoseg.learning.trainer import State, Trainer
 from emoseg.types import Int64
 
 TINY = LearningConfig(
@@ -45,12 +47,12 @@ def small_set(seed: int = 0, *, spectrograms: bool = False) -> LearningSet:
 def fit_of(
     data: LearningSet | None = None,
     *,
-    method: str = "sssl",
+    trainer: type[Trainer] = SelfLearner,
     seed: int = 7,
     work: Path | None = None,
     on_epoch: Callable[[], None] | None = None,
 ) -> SegmentFit:
-    return cross_fit(data or small_set(), method=method, config=TINY, seed=seed, work=work, on_epoch=on_epoch)
+    return cross_fit(data or small_set(), trainer=trainer, config=TINY, seed=seed, work=work, on_epoch=on_epoch)
 
 
 def contents(fit: SegmentFit) -> dict[str, object]:
@@ -59,6 +61,7 @@ def contents(fit: SegmentFit) -> dict[str, object]:
         "states": [{k: (v.shape, v.dtype.str, v.tobytes()) for k, v in state.items()} for state in fit.states],
         "epoch": fit.epoch,
         "out_of_fold": fit.out_of_fold.tobytes(),
+        "guesses": None if fit.guesses is None else fit.guesses.tobytes(),
         "clean": fit.clean.tobytes(),
         "history": fit.history,
         "scores": fit.scores,
@@ -96,7 +99,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(uninterrupte
 def test_the_number_of_workers_changes_nothing(uninterrupted: dict[str, object]) -> None:
     told: list[int] = []
     data = small_set()
-    fit = cross_fit(data, method="sssl", config=TINY, seed=7, workers=2, on_epoch=lambda: told.append(1))
+    fit = cross_fit(data, trainer=SelfLearner, config=TINY, seed=7, workers=2, on_epoch=lambda: told.append(1))
     assert contents(fit) == uninterrupted
     assert len(told) == TINY.members * TINY.epochs
 
@@ -107,13 +110,13 @@ def test_a_killed_run_goes_on_to_the_same_result(
 ) -> None:
     kill(tmp_path, passes=passes)
     learnt: list[int] = []
-    run_epoch = methods.Trainer.run_epoch
+    run_epoch = Trainer.run_epoch
 
-    def counted(self: methods.Trainer, epoch: int) -> dict[str, Any]:
+    def counted(self: Trainer, epoch: int) -> dict[str, Any]:
         learnt.append(epoch)
         return run_epoch(self, epoch)
 
-    monkeypatch.setattr(methods.Trainer, "run_epoch", counted)
+    monkeypatch.setattr(Trainer, "run_epoch", counted)
     told: list[int] = []
     fit = fit_of(work=tmp_path, on_epoch=lambda: told.append(1))
     assert contents(fit) == uninterrupted
@@ -183,12 +186,12 @@ def test_a_file_that_was_being_written_is_ignored(tmp_path: Path, uninterrupted:
 
 def test_the_baseline_and_the_convolutional_network_resume_too(tmp_path: Path) -> None:
     data = small_set(spectrograms=True)
-    for method in ("inherit", "sssl"):
-        whole = contents(fit_of(data, method=method))
-        work = tmp_path / method
+    for trainer in (Mixup, SelfLearner):
+        whole = contents(fit_of(data, trainer=trainer))
+        work = tmp_path / trainer.__name__
         with pytest.raises(KilledError):
-            fit_of(data, method=method, work=work, on_epoch=kill_after(4))
-        assert contents(fit_of(data, method=method, work=work)) == whole
+            fit_of(data, trainer=trainer, work=work, on_epoch=kill_after(4))
+        assert contents(fit_of(data, trainer=trainer, work=work)) == whole
 
 
 def test_saved_scalars_stay_scalars(tmp_path: Path) -> None:
@@ -211,7 +214,7 @@ def test_a_member_never_hears_its_own_part() -> None:
     part = song_folds(data.song_labels(), data.groups, folds=TINY.members, seed=7)[data.song]
     changed = LearningSet(data.features.copy(), data.given, data.song, data.groups, data.classes)
     changed.features[part == 1] += 1.0
-    before, after = (fit_of(d, method="inherit").history for d in (data, changed))
+    before, after = (fit_of(d, trainer=Mixup).history for d in (data, changed))
     assert after[1] == before[1]
     assert after[0] != before[0]
     assert after[2] != before[2]
@@ -229,7 +232,7 @@ def test_members_and_seeds_share_no_randomness(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(learner, "_run_member", spy)
     for seed in range(3):
-        fit_of(method="inherit", seed=seed)
+        fit_of(trainer=Mixup, seed=seed)
     assert len(set(seeds)) == 3 * TINY.members
 
 
@@ -251,7 +254,10 @@ def planted_runs(right: list[list[bool]], clean: list[float]) -> tuple[LearningS
         states: list[State] = []
         for is_right, value in zip(right, clean, strict=True):
             estimate = np.where(is_right, data.given, 1 - data.given)[part == member]
-            states.append({"held_out": 0.2 + 0.6 * np.eye(2)[estimate], "clean": np.array([value, value / 2])})
+            held_out = 0.2 + 0.6 * np.eye(2)[estimate]
+            clean_of = np.full(4, np.nan)
+            clean_of[part != member] = value, value / 2
+            states.append({"held_out": held_out, "held_out_song": held_out, "clean": clean_of})
         runs.append((states, [{"epoch": e} for e in range(len(states))]))
     return data, part, runs
 
@@ -264,7 +270,7 @@ def test_the_chosen_pass_is_the_best_of_the_smoothed_scores() -> None:
     np.testing.assert_allclose(fit.scores, expected)
     assert fit.epoch == 4, "one lucky pass must not win over three good ones"
     np.testing.assert_allclose(fit.out_of_fold.argmax(axis=1), [0, 1, 0, 0])
-    np.testing.assert_allclose(fit.states[0]["clean"], [0.6, 0.3])
+    np.testing.assert_allclose(fit.states[0]["clean"], [np.nan, np.nan, 0.6, 0.3])
 
 
 def test_labels_are_judged_by_all_passes_even_where_an_early_one_is_chosen() -> None:

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from emoseg.config import LearningConfig, NetworkConfig, SsslConfig
+from emoseg.config import LearningConfig, MethodName, NetworkConfig, SsslConfig
 from emoseg.learning.learner import LearningSet, SegmentFit, cross_fit
-from emoseg.learning.methods import METHODS, Inherit, SelfLearner, Trainer, _mixed_seed, _one_cycle
+from emoseg.learning.methods import METHODS
+from emoseg.learning.methods.base import CrossFitted
+from emoseg.learning.methods.inherit import Mixup
+from emoseg.learning.methods.sssl import SelfLearner
 from emoseg.learning.networks import ConvNet, Perceptron, build_network
+from emoseg.learning.trainer import Trainer, mixed_seed, one_cycle
 from emoseg.metrics import auroc
 from emoseg.types import Float32, Int64
 
@@ -56,10 +60,17 @@ def blobs(seed: int, *, stretches: float = 0.0, flips: float = 0.0, songs: int =
     return Blobs(features, given, true, song)
 
 
-def learnt(method: str, **planted: float) -> list[tuple[Blobs, SegmentFit]]:
+def trainer_class(name: MethodName) -> type[Trainer]:
+    method = METHODS[name]
+    assert isinstance(method, CrossFitted)
+    return method.trainer
+
+
+def learnt(method: MethodName, **planted: float) -> list[tuple[Blobs, SegmentFit]]:
     data = [blobs(seed, **planted) for seed in SEEDS]  # type: ignore[arg-type]
     return [
-        (d, cross_fit(d.learning_set(), method=method, config=SMALL, seed=s)) for s, d in zip(SEEDS, data, strict=True)
+        (d, cross_fit(d.learning_set(), trainer=trainer_class(method), config=SMALL, seed=s))
+        for s, d in zip(SEEDS, data, strict=True)
     ]
 
 
@@ -67,10 +78,10 @@ def segment_accuracy(runs: list[tuple[Blobs, SegmentFit]]) -> float:
     return float(np.mean([(fit.out_of_fold.argmax(axis=1) == d.true).mean() for d, fit in runs]))
 
 
-def trainer_of(name: str, data: Blobs, *, config: LearningConfig = SMALL, rows: Int64 | None = None) -> Trainer:
+def trainer_of(name: MethodName, data: Blobs, *, config: LearningConfig = SMALL, rows: Int64 | None = None) -> Trainer:
     every = np.arange(len(data.given))
     chosen = every if rows is None else rows
-    return METHODS[name](data.features, data.given, data.song, chosen, classes=3, config=config, seed=0)
+    return trainer_class(name)(data.features, data.given, data.song, chosen, classes=3, config=config, seed=0)
 
 
 def test_the_self_learner_finds_wrong_stretches() -> None:
@@ -85,7 +96,7 @@ def test_the_self_learner_finds_wrong_stretches() -> None:
 
 
 def test_the_self_learner_holds_against_flipped_labels() -> None:
-    ours, plain = learnt("sssl", flips=0.4), learnt("inherit", flips=0.4)
+    ours, plain = learnt("sssl", flips=0.4), learnt("mixup", flips=0.4)
     assert np.mean([auroc(d.right, fit.clean) for d, fit in ours]) > 0.97
     assert segment_accuracy(ours) > 0.88
     assert segment_accuracy(ours) > segment_accuracy(plain) - 0.02
@@ -94,7 +105,7 @@ def test_the_self_learner_holds_against_flipped_labels() -> None:
 def test_right_labels_are_trusted() -> None:
     runs = learnt("sssl")
     assert max(float((fit.clean < 0.5).mean()) for _, fit in runs) < 0.05
-    assert segment_accuracy(runs) > segment_accuracy(learnt("inherit")) - 0.02
+    assert segment_accuracy(runs) > segment_accuracy(learnt("mixup")) - 0.02
     assert {name for _, fit in runs for r in fit.history[0] for name in r.get("fallback", [])} >= {"agreement"}
 
 
@@ -110,7 +121,7 @@ def test_warm_up_questions_no_label() -> None:
 
 
 def test_the_loss_of_plain_training_falls() -> None:
-    trainer = trainer_of("inherit", blobs(0))
+    trainer = trainer_of("mixup", blobs(0))
     losses = [trainer.run_epoch(epoch)["loss"] for epoch in range(4)]
     assert losses[-1] < 0.8 * losses[0]
 
@@ -119,7 +130,7 @@ def test_the_randomness_of_a_pass_depends_on_seed_and_pass_alone() -> None:
     data = blobs(0)
 
     def drawn(seed: int, epoch: int, *, ambient: int) -> tuple[float, ...]:
-        trainer = Inherit(data.features, data.given, data.song, np.arange(90), classes=3, config=SMALL, seed=seed)
+        trainer = Mixup(data.features, data.given, data.song, np.arange(90), classes=3, config=SMALL, seed=seed)
         numbers: list[float] = []
 
         def learn(epoch: int) -> dict[str, float]:
@@ -142,8 +153,8 @@ def test_the_randomness_of_a_pass_depends_on_seed_and_pass_alone() -> None:
     assert all(a != b for a, b in zip(drawn(1, 4, ambient=1), first, strict=True))
 
 
-@pytest.mark.parametrize("name", ["inherit", "sssl"])
-def test_rows_outside_the_training_set_are_not_learnt_from(name: str) -> None:
+@pytest.mark.parametrize("name", ["mixup", "sssl"])
+def test_rows_outside_the_training_set_are_not_learnt_from(name: MethodName) -> None:
     data = blobs(0)
     rows = np.arange(0, 240)
     garbled = Blobs(data.features.copy(), data.given.copy(), data.true, data.song)
@@ -160,14 +171,14 @@ def test_rows_outside_the_training_set_are_not_learnt_from(name: str) -> None:
 
 @pytest.mark.parametrize("batch", [4, 5, 7, 16, 400])
 def test_every_batch_size_learns(batch: int) -> None:
-    trainer = trainer_of("inherit", blobs(0), config=SMALL.model_copy(update={"batch": batch}))
+    trainer = trainer_of("mixup", blobs(0), config=SMALL.model_copy(update={"batch": batch}))
     before = trainer.probabilities(trainer.rows)
     trainer.run_epoch(0)
     assert np.abs(trainer.probabilities(trainer.rows) - before).max() > 1e-3
 
 
 def test_batches_hold_every_segment_once_but_for_a_small_last_one() -> None:
-    trainer = trainer_of("inherit", blobs(0), rows=np.arange(100), config=SMALL.model_copy(update={"batch": 32}))
+    trainer = trainer_of("mixup", blobs(0), rows=np.arange(100), config=SMALL.model_copy(update={"batch": 32}))
     trainer.generator = torch.Generator().manual_seed(0)
     batches = [b.tolist() for b in trainer.batches()]
     assert [len(b) for b in batches] == [32, 32, 32]
@@ -222,7 +233,7 @@ def test_networks_are_taught_by_each_other() -> None:
 
 
 def test_the_learning_rate_rises_then_falls() -> None:
-    rates = [_one_cycle(p) for p in np.linspace(0, 1, 101)]
+    rates = [one_cycle(p) for p in np.linspace(0, 1, 101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[20] == pytest.approx(1.0)
     assert rates[100] == pytest.approx(0.01)
@@ -231,14 +242,14 @@ def test_the_learning_rate_rises_then_falls() -> None:
 
 
 def test_seeds_of_neighbours_share_nothing() -> None:
-    seeds = {_mixed_seed(seed, purpose) for seed in range(30) for purpose in range(30)}
+    seeds = {mixed_seed(seed, purpose) for seed in range(30) for purpose in range(30)}
     assert len(seeds) == 900
 
 
 def test_clean_probability_of_plain_training_is_that_of_the_given_label() -> None:
     data = blobs(0, flips=0.2)
-    trainer = trainer_of("inherit", data)
-    assert isinstance(trainer, Inherit)
+    trainer = trainer_of("mixup", data)
+    assert isinstance(trainer, Mixup)
     expected = np.zeros(len(data.given))
     for epoch in range(2):
         trainer.run_epoch(epoch)
@@ -259,7 +270,7 @@ def spectrograms(seed: int = 0) -> tuple[Float32, Int64]:
 def test_the_convolutional_network_learns_spectrograms() -> None:
     x, labels = spectrograms()
     data = LearningSet(x, labels, np.arange(90), [str(i) for i in range(90)], 3)
-    fit = cross_fit(data, method="sssl", config=SMALL.model_copy(update={"epochs": 6, "members": 2}), seed=0)
+    fit = cross_fit(data, trainer=SelfLearner, config=SMALL.model_copy(update={"epochs": 6, "members": 2}), seed=0)
     assert (fit.out_of_fold.argmax(axis=1) == labels).mean() > 0.9
 
 
@@ -294,7 +305,7 @@ def test_the_convolutional_network_hears_both_the_level_and_the_peak_of_a_segmen
 def test_what_never_varies_in_training_is_ignored() -> None:
     data = blobs(0)
     data.features[:, 5], data.features[:, 6] = 123.4, 0.0
-    trainer = trainer_of("inherit", data)
+    trainer = trainer_of("mixup", data)
     for epoch in range(2):
         assert np.isfinite(trainer.run_epoch(epoch)["loss"])
     before = trainer.probabilities(trainer.rows)

@@ -9,7 +9,6 @@ def test_guards_are_counted_over_members_networks_and_passes() -> None:
         {"fallback": ["agreement", None], "rescued_classes": [[], [2]]},
         {"fallback": ["agreement", "overlap"], "rescued_classes": [[], []]},
     ]
-    fit = SimpleNamespace(history=[member, member[:2]])
-    learned = SimpleNamespace(fits={"descriptors": fit})
+    learned = SimpleNamespace(fit=SimpleNamespace(history={"descriptors": [member, member[:2]]}))
     assert _guards(learned) == {"agreement": 3, "overlap": 1, "rescued class": 2}
-    assert _guards(SimpleNamespace(fits={"descriptors": SimpleNamespace(history=[[{"loss": 1.0}]])})) == {}
+    assert _guards(SimpleNamespace(fit=SimpleNamespace(history={"descriptors": [[{"loss": 1.0}]]}))) == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emoseg.errors import CorpusError
 from emoseg.types import Int64
@@ -68,3 +69,56 @@ def song_folds(
         part_of[g] = int(np.argmin(cost + 1e-9 * rng.random(folds)))
         filled[part_of[g]] += counts[g]
     return part_of[group]
+
+
+def labelled_share(
+    labels: Int64, groups: Sequence[str], *, fraction: float, rng: np.random.Generator, label_names: Sequence[str] = ()
+) -> NDArray[np.bool_]:
+    """Choose the songs that keep their label when only a share of a corpus is to be labelled.
+
+    Groups are drawn at random and kept while they bring the counts of the labels closer to the share wanted; whole
+    groups only. Every label stays in at least two groups, so that the labelled songs can be split again.
+
+    Parameters
+    ----------
+    labels : array of int, shape (N,)
+        Label index of each song.
+    groups : sequence of str, length N
+        What must not be split: artists, or the songs themselves.
+    fraction : float
+        In (0, 1].
+    rng : numpy.random.Generator
+    label_names : sequence of str, optional
+        For errors.
+
+    Returns
+    -------
+    array of bool, shape (N,)
+
+    Raises
+    ------
+    CorpusError
+        A label has songs in fewer than two groups.
+    """
+    if fraction == 1:
+        return np.ones(len(labels), dtype=bool)
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    counts = np.zeros((len(names), int(labels.max()) + 1))
+    np.add.at(counts, (group, labels), 1)
+    wanted = fraction * counts.sum(axis=0)
+    kept = np.zeros(counts.shape[1])
+    chosen = np.zeros(len(names), dtype=bool)
+    order = rng.permutation(len(names))
+    for g in order:
+        # The squared distance to the counts wanted, each label relative to its own, falls if the group joins.
+        if (((kept + counts[g] - wanted) ** 2 - (kept - wanted) ** 2) / np.maximum(wanted, 1e-9)).sum() < 0:
+            chosen[g] = True
+            kept += counts[g]
+    for k in np.flatnonzero(counts.sum(axis=0)):
+        lacking = 2 - np.count_nonzero(counts[chosen, k])
+        spare = [g for g in order if counts[g, k] and not chosen[g]]
+        if lacking > len(spare):
+            label = repr(label_names[int(k)]) if label_names else f"number {k + 1}"
+            raise CorpusError(f"label {label} has songs of one artist only: it cannot be labelled in part")
+        chosen[spare[: max(0, int(lacking))]] = True
+    return np.asarray(chosen[group])

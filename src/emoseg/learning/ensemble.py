@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from emoseg.config import LearningConfig
 from emoseg.learning.learner import SegmentFit
-from emoseg.learning.methods import State, load_network
 from emoseg.learning.networks import ConvNet, Perceptron, SegmentNetwork
+from emoseg.learning.trainer import State, load_network
 
 
 class SegmentEnsemble(nn.Module):
@@ -40,13 +40,14 @@ class SegmentEnsemble(nn.Module):
 def build_ensemble(fits: Mapping[str, SegmentFit], *, classes: int, config: LearningConfig) -> SegmentEnsemble:
     """Build the segment model from what was learnt for each frontend, ready for inference."""
     networks = {
-        name: [network for state in fit.states for network in _networks(state, classes, config)]
+        name: [network for state in fit.states for network in networks_of(state, classes, config)]
         for name, fit in fits.items()
     }
     return SegmentEnsemble(networks).eval()
 
 
-def _networks(state: State, classes: int, config: LearningConfig) -> list[SegmentNetwork]:
+def networks_of(state: State, classes: int, config: LearningConfig) -> list[SegmentNetwork]:
+    """Build the networks that predict from a member's state."""
     networks: list[SegmentNetwork] = []
     while f"network{len(networks)}/standardise.mean" in state:
         mean = torch.from_numpy(state[f"network{len(networks)}/standardise.mean"])

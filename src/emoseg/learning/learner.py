@@ -3,7 +3,8 @@
 The training songs are cut into as many parts as there are members (by artist where known). Each member is learnt
 without one part, which then serves three ends: early stopping on held-out noisy labels, out-of-fold probabilities for
 the song model and its calibration, and a second opinion on the part's own labels. The segment model is the mean of all
-members, so nothing is learnt twice and every method gets the same budget.
+members, so nothing is learnt twice and every method gets the same budget. Songs without a label lie in no part: every
+member may learn from them, and nothing is measured on them.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from safetensors.numpy import load_file, save_file
 
 from emoseg.config import LearningConfig
 from emoseg.corpora.splits import song_folds
-from emoseg.learning.methods import METHODS, State
+from emoseg.learning.trainer import State, Trainer
 from emoseg.metrics import macro_f1
-from emoseg.song import song_mean
-from emoseg.types import Float64, Int64
+from emoseg.types import UNLABELLED, Float64, Int64
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class LearningSet:
     features : array, shape (S, ...)
         Of one frontend.
     given : array of int, shape (S,)
-        Given label of each segment.
+        Given label of each segment; `UNLABELLED` for all segments of a song without one.
     song : array of int, shape (S,)
         Song of each segment, from 0 to N - 1, ascending.
     groups : sequence of str, length N
@@ -55,10 +55,19 @@ class LearningSet:
     classes: int
 
     def song_labels(self) -> Int64:
-        """Return each song's given label, shape (N,): that of most of its segments."""
+        """Return each song's given label, shape (N,): that of most of its segments, or `UNLABELLED`."""
         counts = np.zeros((len(self.groups), self.classes))
-        np.add.at(counts, (self.song, self.given), 1)
-        return counts.argmax(axis=1)
+        labelled = self.given != UNLABELLED
+        np.add.at(counts, (self.song[labelled], self.given[labelled]), 1)
+        return np.where(counts.any(axis=1), counts.argmax(axis=1), UNLABELLED)
+
+
+def song_parts(song_labels: Int64, groups: Sequence[str], *, parts: int, seed: int) -> Int64:
+    """Assign every labelled song to a part, as `song_folds` does; unlabelled songs get -1: they lie in no part."""
+    labelled = np.flatnonzero(song_labels != UNLABELLED)
+    part = np.full(len(song_labels), -1)
+    part[labelled] = song_folds(song_labels[labelled], [groups[int(i)] for i in labelled], folds=parts, seed=seed)
+    return part
 
 
 @dataclass(frozen=True)
@@ -72,9 +81,15 @@ class SegmentFit:
     epoch : int
         The chosen pass.
     out_of_fold : array, shape (S, K)
-        Probabilities of each segment from the member that never saw its song.
+        Probabilities of each segment from the member that never saw its song; NaN for unlabelled segments.
+    song_out_of_fold : array, shape (S, K)
+        Probabilities of each segment's song, by the same member.
     clean : array, shape (S,), in [0, 1]
-        Clean probability of each segment's given label, from the members that learnt it.
+        Clean probability of each segment's given label, from the members that learnt it; NaN where none did.
+    guesses : array, shape (S, K), or None
+        What the members that learnt a segment take its true label to be; None where the method has no such opinion.
+    noise_rate : float or None
+        The method's own estimate of the share of wrong labels.
     history : list
         For each member, a record for each pass.
     scores : list of float
@@ -84,7 +99,10 @@ class SegmentFit:
     states: list[State]
     epoch: int
     out_of_fold: Float64
+    song_out_of_fold: Float64
     clean: Float64
+    guesses: Float64 | None
+    noise_rate: float | None
     history: list[list[dict[str, Any]]]
     scores: list[float]
 
@@ -92,9 +110,10 @@ class SegmentFit:
 def cross_fit(
     data: LearningSet,
     *,
-    method: str,
+    trainer: type[Trainer],
     config: LearningConfig,
     seed: int,
+    rows: Int64 | None = None,
     workers: int = 1,
     work: Path | None = None,
     on_epoch: Callable[[], None] | None = None,
@@ -104,10 +123,13 @@ def cross_fit(
     Parameters
     ----------
     data : LearningSet
-    method : str
-        A name in `METHODS`.
+    trainer : type of Trainer
+        What a pass does.
     config : LearningConfig
     seed : int
+    rows : array of int, optional
+        Segments that may be learnt from; default all. Held-out predictions are made for all, and the parts do not
+        depend on it: a second round can leave segments out.
     workers : int
         Processes; the result does not depend on it.
     work : Path, optional
@@ -115,9 +137,13 @@ def cross_fit(
     on_epoch : callable, optional
         Called in this process after each pass of each member; passes found in `work` count too.
     """
-    part = song_folds(data.song_labels(), data.groups, folds=config.members, seed=seed)[data.song]
+    part = song_parts(data.song_labels(), data.groups, parts=config.members, seed=seed)[data.song]
+    learnable = np.full(len(part), rows is None)
+    learnable[[] if rows is None else rows] = True
     jobs = [
-        _MemberJob(method, config, seed * 1000 + m, data.classes, part, m, work / f"member{m}" if work else None)
+        _MemberJob(
+            trainer, config, seed * 1000 + m, data.classes, part, learnable, m, work / f"member{m}" if work else None
+        )
         for m in range(config.members)
     ]
     if workers > 1:
@@ -129,11 +155,12 @@ def cross_fit(
 
 @dataclass(frozen=True)
 class _MemberJob:
-    method: str
+    trainer: type[Trainer]
     config: LearningConfig
     seed: int
     classes: int
     part: Int64
+    learnable: NDArray[np.bool_]
     member: int
     work: Path | None
 
@@ -150,8 +177,8 @@ def _run_member(
 ) -> _Run:
     """Learn one member; return its state after each pass, with held-out probabilities in ``"held_out"``."""
     torch.set_num_threads(1)  # results must not depend on the number of cores
-    rows, held_out = np.flatnonzero(job.part != job.member), np.flatnonzero(job.part == job.member)
-    trainer = METHODS[job.method](features, given, song, rows, classes=job.classes, config=job.config, seed=job.seed)
+    rows = np.flatnonzero((job.part != job.member) & job.learnable)
+    trainer = job.trainer(features, given, song, rows, classes=job.classes, config=job.config, seed=job.seed)
     states, records = _saved_passes(job.work)
     if states:
         trainer.load_state(states[-1])
@@ -160,7 +187,7 @@ def _run_member(
                 on_epoch()
     for epoch in range(len(states), job.config.epochs):
         record = {"epoch": epoch, **trainer.run_epoch(epoch)}
-        state = trainer.state() | {"held_out": trainer.probabilities(held_out), "clean": trainer.clean()}
+        state = trainer.state() | _findings(trainer, np.flatnonzero(job.part == job.member))
         states.append(state)
         records.append(record)
         if job.work:
@@ -168,6 +195,24 @@ def _run_member(
         if on_epoch:
             on_epoch()
     return [_without_optimiser(s) for s in states], records
+
+
+def _findings(trainer: Trainer, held_out: Int64) -> State:
+    """Return what a member says after a pass of the part it never saw, and of the segments that it learns from."""
+    segments = trainer.probabilities(held_out)
+    clean = np.full(len(trainer.given), np.nan)
+    clean[trainer.rows[trainer.labelled]] = trainer.clean()[trainer.labelled]
+    found: State = {
+        "held_out": segments,
+        "held_out_song": trainer.song_probabilities(held_out, segments),
+        "clean": clean,
+    }
+    if (opinion := trainer.guesses()) is not None:
+        found["guesses"] = np.full((len(clean), trainer.classes), np.nan)
+        found["guesses"][trainer.rows] = opinion
+    if (rate := trainer.noise_rate()) is not None:
+        found["noise_rate"] = np.array(rate)
+    return found
 
 
 def _without_optimiser(state: State) -> State:
@@ -261,20 +306,42 @@ def _run_in_processes(
 
 def _choose(data: LearningSet, part: Int64, runs: list[_Run]) -> SegmentFit:
     """Stop all members at the pass with the best held-out score, smoothed over three passes."""
-    epochs = len(runs[0][0])
-    _, first = np.unique(data.song, return_index=True)
-    reference = data.song_labels()
-    held_out = np.zeros((epochs, len(part), data.classes))
-    for m, (states, _) in enumerate(runs):
-        for e, state in enumerate(states):
-            held_out[e, part == m] = state["held_out"]
-    scores = [macro_f1(reference, song_mean(p, data.song)[first].argmax(axis=1), data.classes) for p in held_out]
+    states = [states for states, _ in runs]
+    labels = data.song_labels()
+    labelled = np.flatnonzero(labels != UNLABELLED)
+    first = np.searchsorted(data.song, labelled)
+    scores = [
+        macro_f1(labels[labelled], _held_out(states, part, epoch, "held_out_song")[first].argmax(axis=1), data.classes)
+        for epoch in range(len(states[0]))
+    ]
     padded = np.pad(scores, 1, mode="edge")
     best = int(np.argmax((padded[:-2] + padded[1:-1] + padded[2:]) / 3))
     # From all passes, whichever the weights are of: the best may lie in the warm-up, which questions no label.
-    clean = np.zeros(len(part))
-    for m, (states, _) in enumerate(runs):
-        clean[part != m] += states[-1]["clean"] / (len(runs) - 1)
+    last = [s[-1] for s in states]
+    rates = [float(s["noise_rate"]) for s in last if "noise_rate" in s]
     return SegmentFit(
-        [states[best] for states, _ in runs], best, held_out[best], clean, [records for _, records in runs], scores
+        states=[s[best] for s in states],
+        epoch=best,
+        out_of_fold=_held_out(states, part, best, "held_out"),
+        song_out_of_fold=_held_out(states, part, best, "held_out_song"),
+        clean=_mean_where_known([s["clean"] for s in last]),
+        guesses=_mean_where_known([s["guesses"] for s in last]) if all("guesses" in s for s in last) else None,
+        noise_rate=float(np.mean(rates)) if rates else None,
+        history=[records for _, records in runs],
+        scores=scores,
     )
+
+
+def _held_out(states: list[list[State]], part: Int64, epoch: int, kind: str) -> Float64:
+    """Put together what each member says of the part it never saw, shape (S, K)."""
+    table = np.full((len(part), states[0][epoch][kind].shape[1]), np.nan)
+    for m, passes in enumerate(states):
+        table[part == m] = passes[epoch][kind]
+    return table
+
+
+def _mean_where_known(tables: list[Float64]) -> Float64:
+    """Return the mean over the members that know a segment, NaN where none does."""
+    known = np.sum([~np.isnan(t) for t in tables], axis=0)
+    total = np.sum([np.nan_to_num(t) for t in tables], axis=0)
+    return np.where(known > 0, total / np.maximum(known, 1), np.nan)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch
@@ -54,6 +55,15 @@ class Perceptron(nn.Module):
         """Map descriptors (B, F) to logits (B, K)."""
         return self.layers(self.standardise(x))
 
+    def embed(self, x: Tensor) -> Tensor:
+        """Map descriptors (B, F) to what the classifier is given, (B, D)."""
+        return self.layers[:-1](self.standardise(x))
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The last layer: embeddings to logits."""
+        return cast(nn.Linear, self.layers[-1])
+
     @staticmethod
     def augment(x: Tensor, deviation: Tensor, generator: torch.Generator) -> Tensor:
         """Return a view of descriptors: jitter of a tenth of each one's deviation."""
@@ -94,9 +104,20 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map spectrograms (B, F, T) to logits (B, K)."""
+        return self.head(self._pooled(x))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Map spectrograms (B, F, T) to what the classifier is given, (B, D)."""
+        return self.head[:-1](self._pooled(x))
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The last layer: embeddings to logits."""
+        return cast(nn.Linear, self.head[-1])
+
+    def _pooled(self, x: Tensor) -> Tensor:
         h = self.blocks(self.standardise(x)[:, None])
-        pooled = torch.cat([h.mean(dim=3), h.amax(dim=3)], dim=1).flatten(1)
-        return self.head(pooled)
+        return torch.cat([h.mean(dim=3), h.amax(dim=3)], dim=1).flatten(1)
 
     @staticmethod
     def augment(x: Tensor, deviation: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,118 +1,111 @@
-"""From labelled segments to a whole model: the segment model of every frontend, then the song model.
+"""From labelled segments to a whole model: the segment model of a method, then the song model.
 
 `learn` is what both training and evaluation call, so what is measured is what is shipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from emoseg.config import LearningConfig
-from emoseg.corpora.splits import song_folds
-from emoseg.learning.ensemble import SegmentEnsemble, build_ensemble
-from emoseg.learning.learner import LearningSet, SegmentFit, cross_fit
+from emoseg.config import MethodName
+from emoseg.learning.learner import song_parts
+from emoseg.learning.methods import METHODS
+from emoseg.learning.methods.base import MethodFit, Prediction, Run, TrainingSet
 from emoseg.song import SongModel, fit_mean_model, fit_song_model, statistics_table
-from emoseg.types import Float64, Int64
+from emoseg.types import UNLABELLED, Float64, Int64
+
+
+@dataclass(frozen=True)
+class SongPrediction:
+    """Probabilities of songs, each of shape (N, K), and of their segments, shape (S, K)."""
+
+    song: Float64  # by the song model
+    mean: Float64  # by the method's own song probabilities, calibrated
+    uncalibrated: Float64
+    segments: Float64
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What was learnt, and what the training set looks like to it.
+    """What was learnt.
 
     Parameters
     ----------
-    fits : dict of str to SegmentFit
-        For each frontend.
-    ensemble : SegmentEnsemble
-        The segment model.
+    fit : MethodFit
+        The segment model, and what the training set looks like to it.
     song_model, mean_model : SongModel
         The song model, and the calibrated mean probability for comparison.
-    out_of_fold : array, shape (S, K)
-        Probabilities of the training segments from members that never saw their songs.
-    song_held_out : array, shape (N, K)
-        Probabilities of the training songs, each held out of the members and of the song model.
-    clean : array, shape (S,), in [0, 1]
-        Clean probability of each given label.
+    song_held_out : array, shape (n, K)
+        Probabilities of the labelled training songs, each held out of the members and of the song model.
     """
 
-    fits: dict[str, SegmentFit]
-    ensemble: SegmentEnsemble
+    fit: MethodFit
     song_model: SongModel
     mean_model: SongModel
-    out_of_fold: Float64
     song_held_out: Float64
-    clean: Float64
 
-    def segment_probabilities(self, features: Mapping[str, NDArray[np.floating]]) -> Float64:
-        """Return probabilities of shape (S, K) for features of every frontend."""
-        arrays = [features[name] for name in self.ensemble.frontends]
-        size = len(arrays[0])
-        with torch.no_grad():
-            parts = [
-                self.ensemble(*(torch.from_numpy(a[rows].astype(np.float32)) for a in arrays)).double().numpy()
-                for rows in np.array_split(np.arange(size), max(1, size // 512))
-            ]
-        return np.concatenate(parts)
+    def predict(self, features: Mapping[str, NDArray[np.floating]], song: Int64) -> SongPrediction:
+        """Return the emotion of whole songs.
+
+        Parameters
+        ----------
+        features : mapping of str to array, shape (S, ...)
+            Of every frontend.
+        song : array of int, shape (S,)
+            Song of each segment, from 0 to N - 1, ascending.
+        """
+        predicted = self.fit.predictor.predict(features, song)
+        statistics = _statistics(predicted, song)
+        return SongPrediction(
+            song=self.song_model.predict_table(statistics),
+            mean=self.mean_model.predict_table(statistics),
+            uncalibrated=np.exp(statistics[:, : predicted.segments.shape[1]]),
+            segments=predicted.segments,
+        )
 
 
-def learn(
-    features: Mapping[str, NDArray[np.floating]],
-    given: Int64,
-    song: Int64,
-    groups: Sequence[str],
-    *,
-    classes: int,
-    method: str,
-    config: LearningConfig,
-    seed: int,
-    workers: int = 1,
-    work: Path | None = None,
-    on_progress: Callable[[], Any] | None = None,
-) -> Learned:
-    """Learn the segment model on every frontend, and the song model on out-of-fold probabilities.
+def learn(data: TrainingSet, *, method: MethodName, run: Run) -> Learned:
+    """Learn the segment model by a method, and the song model on its out-of-fold probabilities.
 
     Parameters
     ----------
-    features : mapping of str to array
-        For each frontend, shape (S, ...).
-    given : array of int, shape (S,)
-        Given segment labels.
-    song : array of int, shape (S,)
-        Song of each segment, 0 to N - 1, ascending.
-    groups : sequence of str, length N
-        Artist (or other group) of each song.
-    classes : int
-        Number of labels K.
-    method, config, seed, workers, work
-        As for `cross_fit`.
-    on_progress : callable, optional
-        Called after each pass of each member.
+    data : TrainingSet
+        Songs are labelled as a whole or not at all. The song model and its calibration use labelled songs alone.
+    method : str
+        A name in `METHODS`.
+    run : Run
+
+    Raises
+    ------
+    ValueError
+        Some segments of a song have a label and others none.
     """
-    fits = {}
-    for name, table in features.items():
-        data = LearningSet(table, given, song, groups, classes)
-        folder = work / name if work else None
-        fits[name] = cross_fit(
-            data, method=method, config=config, seed=seed, workers=workers, work=folder, on_epoch=on_progress
-        )
-    out_of_fold = np.mean([fit.out_of_fold for fit in fits.values()], axis=0)
-    labels = LearningSet(np.empty((0, 0)), given, song, groups, classes).song_labels()
-    statistics = statistics_table(out_of_fold, song, len(groups))
-    folds = song_folds(labels, groups, folds=config.members, seed=seed)
-    song_fit = fit_song_model(statistics, labels, classes=classes, folds=folds)
+    labels = data.song_labels()
+    if ((data.given == UNLABELLED) != (labels[data.song] == UNLABELLED)).any():
+        raise ValueError("the segments of a song must all have a label, or none of them")
+    fit = METHODS[method].fit(data, run)
+    songs = np.flatnonzero(labels != UNLABELLED)
+    rows = np.flatnonzero(data.given != UNLABELLED)
+    statistics = _statistics(fit.out_of_fold.of(rows), np.searchsorted(songs, data.song[rows]))
+    folds = song_parts(labels, data.groups, parts=run.config.members, seed=run.seed)[songs]
+    song_fit = fit_song_model(statistics, labels[songs], classes=data.classes, folds=folds)
     return Learned(
-        fits=fits,
-        ensemble=build_ensemble(fits, classes=classes, config=config),
+        fit=fit,
         song_model=song_fit.model,
-        mean_model=fit_mean_model(statistics, labels, classes=classes),
-        out_of_fold=out_of_fold,
+        mean_model=fit_mean_model(statistics, labels[songs], classes=data.classes),
         song_held_out=song_fit.held_out,
-        clean=np.mean([fit.clean for fit in fits.values()], axis=0),
     )
+
+
+def _statistics(predicted: Prediction, song: Int64) -> Float64:
+    """Return song statistics, shape (N, 7 * K); a method's own song probabilities, where it has some, are the base."""
+    songs = int(song[-1]) + 1
+    table = statistics_table(predicted.segments, song, songs)
+    if predicted.songs is not None:
+        own = predicted.songs[np.searchsorted(song, np.arange(songs))]
+        table[:, : own.shape[1]] = np.log(np.clip(own, 1e-4, 1.0))
+    return table

@@ -1,0 +1,201 @@
+"""From outcomes to the result: scores, calibration, detection, and paired differences, with intervals.
+
+Scores of a method are means over seeds of a measure on all songs (each a test song once a seed), never means over
+folds. Intervals resample songs; all seeds' predictions of a drawn song are drawn with it. They say how much the choice
+of songs matters, given these seeds; what the seeds matter is told by the values of each seed beside them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import emoseg
+from emoseg import metrics
+from emoseg.config import TrainConfig
+from emoseg.corpora.base import Corpus
+from emoseg.corpora.segments import CorpusSegments
+from emoseg.evaluation.jobs import Outcome
+from emoseg.evaluation.protocol import Protocol
+from emoseg.training import corpus_hash
+from emoseg.types import Float64, Int64
+
+SCHEMA = "emoseg.evaluation/2"
+PLAIN = ("inherit", "mixup")  # the fair baseline is the better of them
+
+Outcomes = Mapping[tuple[str, int, int], Outcome]
+
+
+def make_result(
+    corpus: Corpus, segments: CorpusSegments, protocol: Protocol, config: TrainConfig, outcomes: Outcomes
+) -> dict[str, Any]:
+    """Return the result of a protocol, as in a result file; docs/evaluation.md describes it."""
+    labels = corpus.space.labels
+    by_method: dict[str, list[Outcome]] = {
+        m: [outcomes[m, s, f] for s in range(protocol.seeds) for f in range(protocol.folds)] for m in protocol.methods
+    }
+    tables = {m: _by_seed(found, protocol, len(segments.songs), len(labels)) for m, found in by_method.items()}
+    estimates = {m: table["song"].argmax(axis=2) for m, table in tables.items()}
+    reference = segments.song_labels
+    fair = fair_baseline(reference, estimates, len(labels))
+    return {
+        "schema": SCHEMA,
+        "emoseg_version": emoseg.__version__,
+        "corpus": _describe(corpus, segments),
+        "protocol": {
+            "folds": protocol.folds,
+            "seeds": list(range(protocol.seeds)),
+            "group": protocol.group,
+            "noise": str(protocol.noise),
+            "fraction": protocol.fraction,
+        },
+        "config": config.model_dump(mode="json", exclude={"method"}),
+        "methods": {m: _summary(segments, protocol, labels, tables[m], by_method[m]) for m in protocol.methods},
+        "fair_baseline": fair,
+        "differences": [
+            {"method": m, "minus": base, "macro_f1": difference(reference, estimates[m], estimates[base], len(labels))}
+            for base in dict.fromkeys([protocol.methods[0], *([fair] if fair else [])])
+            for m in protocol.methods
+            if m != base
+        ],
+    }
+
+
+def _describe(corpus: Corpus, segments: CorpusSegments) -> dict[str, Any]:
+    return {
+        "name": corpus.name,
+        "hash": corpus_hash(segments),
+        "songs": len(segments.songs),
+        "segments": len(segments.song),
+        "counts": corpus.counts(),
+        "space": corpus.space.to_json(),
+        "left_out": list(segments.left_out),
+        "test_labels_hash": hashlib.blake2b(segments.song_labels.tobytes(), digest_size=8).hexdigest(),
+    }
+
+
+def fair_baseline(reference: Int64, estimates: Mapping[str, Int64], classes: int) -> str | None:
+    """Return the better of plain training with and without mixup, where both ran.
+
+    It is chosen by its score on the test songs, which favours the baseline.
+    """
+    if not all(name in estimates for name in PLAIN):
+        return None
+    return max(PLAIN, key=lambda name: _mean_macro_f1(reference, estimates[name], classes))
+
+
+def _by_seed(outcomes: Sequence[Outcome], protocol: Protocol, songs: int, classes: int) -> dict[str, Float64]:
+    """Put the folds together: for each seed every song has been a test song once. Arrays (seeds, N, K)."""
+    tables = {kind: np.zeros((protocol.seeds, songs, classes)) for kind in ("song", "mean", "uncalibrated")}
+    for i, outcome in enumerate(outcomes):
+        for kind, table in tables.items():
+            table[i // protocol.folds, outcome.test] = getattr(outcome, kind)
+    return tables
+
+
+def _mean_macro_f1(reference: Int64, estimates: Int64, classes: int, drawn: Int64 | None = None) -> float:
+    """Return the mean over seeds of macro-F1 of `estimates`, shape (seeds, N), on all songs or on those drawn."""
+    rows = np.arange(len(reference)) if drawn is None else drawn
+    return float(np.mean([metrics.macro_f1(reference[rows], e[rows], classes) for e in estimates]))
+
+
+def difference(reference: Int64, ours: Int64, theirs: Int64, classes: int) -> dict[str, Any]:
+    """Return the difference of macro-F1 of two methods, paired by seed and song.
+
+    Parameters
+    ----------
+    reference : array of int, shape (N,)
+    ours, theirs : array of int, shape (seeds, N)
+        Estimated labels.
+    classes : int
+    """
+
+    def statistic(drawn: Int64 | None = None) -> float:
+        mine = _mean_macro_f1(reference, ours, classes, drawn)
+        return mine - _mean_macro_f1(reference, theirs, classes, drawn)
+
+    low, high = metrics.paired_bootstrap(statistic, len(reference))
+    by_seed = [
+        metrics.macro_f1(reference, a, classes) - metrics.macro_f1(reference, b, classes)
+        for a, b in zip(ours, theirs, strict=True)
+    ]
+    return {"mean": statistic(), "interval": [low, high], "by_seed": by_seed}
+
+
+def _summary(
+    segments: CorpusSegments,
+    protocol: Protocol,
+    labels: Sequence[str],
+    tables: dict[str, Float64],
+    outcomes: Sequence[Outcome],
+) -> dict[str, Any]:
+    reference, classes = segments.song_labels, len(labels)
+    estimates = tables["song"].argmax(axis=2)
+    low, high = metrics.paired_bootstrap(
+        lambda drawn: _mean_macro_f1(reference, estimates, classes, drawn), len(reference)
+    )
+    recalls = np.mean([metrics.recalls(reference, e, classes) for e in estimates], axis=0)
+    return {
+        "macro_f1": {
+            "mean": _mean_macro_f1(reference, estimates, classes),
+            "interval": [low, high],
+            "by_seed": [metrics.macro_f1(reference, e, classes) for e in estimates],
+        },
+        "macro_f1_mean_probability": _mean_macro_f1(reference, tables["mean"].argmax(axis=2), classes),
+        "accuracy": float(np.mean(estimates == reference)),
+        "balanced_accuracy": float(np.mean([metrics.balanced_accuracy(reference, e, classes) for e in estimates])),
+        "recall": dict(zip(labels, recalls.tolist(), strict=True)),
+        "calibration_error": _calibration(reference, tables["song"]),
+        "calibration_error_before": _calibration(reference, tables["uncalibrated"]),
+        "segment_macro_f1": _segment_macro_f1(segments, outcomes, classes),
+        "detection": _detection(outcomes, labels),
+        "seconds": float(np.mean([o.seconds for o in outcomes])),
+        "folds": [_fold_values(o, i, protocol, reference, labels) for i, o in enumerate(outcomes)],
+    }
+
+
+def _calibration(reference: Int64, table: Float64) -> float:
+    return float(np.mean([metrics.calibration_error(reference, p) for p in table]))
+
+
+def _detection(outcomes: Sequence[Outcome], labels: Sequence[str]) -> dict[str, Any]:
+    """Return means over all trainings; what some training lacks, such as recall without a wrong label, is left out."""
+    everywhere = [key for key in outcomes[0].detection if all(key in o.detection for o in outcomes)]
+    return _nested({key: float(np.mean([o.detection[key] for o in outcomes])) for key in everywhere}, labels)
+
+
+def _nested(detection: Mapping[str, float], labels: Sequence[str]) -> dict[str, Any]:
+    """Put the flagged rates of labels into a table of their own."""
+    by_class = {f"flagged_{k}": label for k, label in enumerate(labels)}
+    found: dict[str, Any] = {key: value for key, value in detection.items() if key not in by_class}
+    found["flagged_by_class"] = {label: detection[key] for key, label in by_class.items() if key in detection}
+    return found
+
+
+def _fold_values(
+    outcome: Outcome, i: int, protocol: Protocol, reference: Int64, labels: Sequence[str]
+) -> dict[str, Any]:
+    mine, estimate = reference[outcome.test], outcome.song.argmax(axis=1)
+    recalls = metrics.recalls(mine, estimate, len(labels)).tolist()
+    return {
+        "seed": i // protocol.folds,
+        "fold": i % protocol.folds,
+        "songs": len(mine),
+        "macro_f1": metrics.macro_f1(mine, estimate, len(labels)),
+        "accuracy": float(np.mean(estimate == mine)),
+        "recall": {label: r for label, r in zip(labels, recalls, strict=True) if not np.isnan(r)},
+        "detection": _nested(outcome.detection, labels),
+        "seconds": outcome.seconds,
+    }
+
+
+def _segment_macro_f1(segments: CorpusSegments, outcomes: Sequence[Outcome], classes: int) -> float | None:
+    """Return macro-F1 of test segments against the true emotion of their section, where a corpus knows it."""
+    if segments.true is None:
+        return None
+    rows = np.concatenate([o.test_rows for o in outcomes])
+    estimate = np.concatenate([o.segments for o in outcomes]).argmax(axis=1)
+    return metrics.macro_f1(segments.true[rows], estimate, classes)

@@ -1,0 +1,95 @@
+"""The result for people and for programs: tables on the terminal, a file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_result(result: dict[str, Any], console: Console) -> None:
+    """Print a result file's content as tables."""
+    corpus, protocol = result["corpus"], result["protocol"]
+    seeds = len(protocol["seeds"])
+    labelled = "" if protocol["fraction"] == 1 else f", {protocol['fraction']:.0%} of the training songs labelled"
+    console.print(
+        f"{corpus['name']}: {corpus['songs']} songs, {corpus['segments']} segments; {protocol['folds']} folds x "
+        f"{seeds} seed{'s' * (seeds != 1)}, grouped by {protocol['group']}, noise {protocol['noise']}{labelled}",
+        highlight=False,
+    )
+    for line in corpus["left_out"]:
+        console.print(f"left out: {line}", highlight=False, markup=False, soft_wrap=True)
+    _print_scores(result, console)
+    _print_detection(result, console)
+
+
+def _print_scores(result: dict[str, Any], console: Console) -> None:
+    """Print a row a method: its score, and how it differs from the first method and from the fair baseline."""
+    from rich.table import Table
+
+    bases = list(dict.fromkeys(row["minus"] for row in result["differences"]))
+    differences = {(row["method"], row["minus"]): row["macro_f1"] for row in result["differences"]}
+    truth = any(m["segment_macro_f1"] is not None for m in result["methods"].values())
+    table = Table("songs", "macro-F1", "95 %", box=None)
+    for base in bases:
+        table.add_column(f"- {base}" + (" (fair)" if base == result["fair_baseline"] else ""))
+    for name in [*(["segments"] if truth else []), "ECE before", "after", "s"]:
+        table.add_column(name)
+    for name, m in result["methods"].items():
+        table.add_row(
+            name,
+            f"{m['macro_f1']['mean']:.3f}",
+            "{:.3f}-{:.3f}".format(*m["macro_f1"]["interval"]),
+            *(_difference(differences.get((name, base))) for base in bases),
+            *([f"{m['segment_macro_f1']:.3f}"] if truth else []),
+            f"{m['calibration_error_before']:.3f}",
+            f"{m['calibration_error']:.3f}",
+            f"{m['seconds']:.0f}",
+        )
+    console.print(table)
+
+
+def _difference(found: dict[str, Any] | None) -> str:
+    return "" if found is None else "{:+.3f} ({:+.3f} {:+.3f})".format(found["mean"], *found["interval"])
+
+
+def _print_detection(result: dict[str, Any], console: Console) -> None:
+    """Print a row a method: how well it finds wrong labels in the training songs."""
+    from rich.table import Table
+
+    columns = {
+        "AUROC": ("auroc", "{:.3f}"),
+        "by song": ("song_auroc", "{:.3f}"),
+        "AP": ("average_precision", "{:.3f}"),
+        "lift": ("lift", "{:.2f}"),
+        "flagged": ("flagged", "{:.1%}"),
+        "precision": ("precision", "{:.0%}"),
+        "recall": ("recall", "{:.0%}"),
+        "corrected": ("corrected_accuracy", "{:.0%}"),
+        "estimated": ("estimated_rate", "{:.1%}"),
+    }
+    detections = {name: m["detection"] for name, m in result["methods"].items()}
+    shown = {title: column for title, column in columns.items() if any(column[0] in d for d in detections.values())}
+    rates = sorted({round(d["true_rate"], 4) for d in detections.values()})
+    console.print(f"\nwrong labels among the training segments: {rates[0]:.1%}", highlight=False)
+    table = Table("labels", *shown, box=None)
+    for name, found in detections.items():
+        table.add_row(name, *(form.format(found[key]) if key in found else "" for key, form in shown.values()))
+    console.print(table)
+
+
+def unfinished_folder(out: Path) -> Path:
+    """Return the folder beside a result file that keeps what finished trainings gave until the file is written."""
+    return out.with_name(f".{out.name}.unfinished")
+
+
+def write_result(result: dict[str, Any], out: Path) -> None:
+    """Write a result file, whole or not at all; what was kept for going on after a kill is then deleted."""
+    part = out.with_name(f".{out.name}.part")
+    part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    part.replace(out)
+    shutil.rmtree(unfinished_folder(out), ignore_errors=True)
