@@ -85,8 +85,18 @@ class NetworkConfig(_Frozen):
     """Size of the segment networks; each frontend has the network that suits it."""
 
     hidden: tuple[int, ...] = Field((256, 128), min_length=1, description="Widths of the perceptron's hidden layers.")
-    channels: tuple[int, ...] = Field((24, 48, 96), min_length=1, description="Channels of the convolution blocks.")
-    dropout: float = Field(0.4, ge=0, lt=1, description="Share of hidden units dropped while learning.")
+    channels: tuple[int, ...] = Field((16, 32, 64, 64), min_length=1, description="Channels of the convolution blocks.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Share of hidden units dropped while learning.")
+
+
+class ConvNetConfig(_Frozen):
+    """What the convolutional network on log-mel spectrograms needs otherwise than the perceptron."""
+
+    epochs: int = Field(16, ge=2, description="Passes over the training segments.")
+    batch: int = Field(32, ge=4, description="Segments a step.")
+    learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate.")
+    mixup_alpha: float = Field(0.2, ge=0, description="Mixup's Beta parameter.")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Share of hidden units dropped while learning.")
 
 
 class SsslConfig(_Frozen):
@@ -151,6 +161,7 @@ class LearningConfig(_Frozen):
         4, ge=2, description="Song folds of the training set: one member is learnt without each, all are averaged."
     )
     network: NetworkConfig = NetworkConfig()
+    convnet: ConvNetConfig = ConvNetConfig()
     sssl: SsslConfig = SsslConfig()
     elr: ElrConfig = ElrConfig()
     co_teaching: CoTeachingConfig = CoTeachingConfig()
@@ -160,9 +171,18 @@ class LearningConfig(_Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.sssl.warmup_epochs >= self.epochs:
-            raise ValueError(f"sssl.warmup_epochs {self.sssl.warmup_epochs} must be below epochs {self.epochs}")
+        for name, epochs in (("epochs", self.epochs), ("convnet.epochs", self.convnet.epochs)):
+            if self.sssl.warmup_epochs >= epochs:
+                raise ValueError(f"sssl.warmup_epochs {self.sssl.warmup_epochs} must be below {name} {epochs}")
         return self
+
+    def for_frontend(self, frontend: str) -> Self:
+        """Return the settings as they hold for one frontend: `convnet` replaces its namesakes for ``"logmel"``."""
+        if frontend != "logmel":
+            return self
+        network = self.network.model_copy(update={"dropout": self.convnet.dropout})
+        changed = self.convnet.model_dump(exclude={"dropout"})
+        return self.model_copy(update=changed | {"network": network})
 
 
 class TrainConfig(_Frozen):

@@ -108,7 +108,8 @@ def train(
     data = TrainingSet(
         segments.table.features, segments.inherited, segments.song, segments.groups(), len(corpus.space.labels)
     )
-    passes = config.learning.members * len(config.frontends) * config.learning.epochs * method.cross_fits
+    each = [config.learning.for_frontend(frontend.name).epochs for frontend in config.frontends]
+    passes = config.learning.members * sum(each) * method.cross_fits
     with progress(f"learning ({config.method})", passes, unit="passes", quiet=quiet) as bar:
         run = Run(config.learning, seed, workers or os.cpu_count() or 1, work, bar.advance)
         learned = learn(data, method=config.method, run=run)

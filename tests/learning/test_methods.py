@@ -14,7 +14,7 @@ from emoseg.learning.methods import METHODS
 from emoseg.learning.methods.base import CrossFitted
 from emoseg.learning.methods.inherit import Mixup
 from emoseg.learning.methods.sssl import SelfLearner
-from emoseg.learning.networks import ConvNet, Perceptron, build_network
+from emoseg.learning.networks import LEVEL_DB, ConvNet, Perceptron, build_network
 from emoseg.learning.trainer import Trainer, mixed_seed, one_cycle
 from emoseg.metrics import auroc
 from emoseg.types import Float32, Int64
@@ -313,23 +313,40 @@ def test_what_never_varies_in_training_is_ignored() -> None:
     np.testing.assert_array_equal(trainer.probabilities(trainer.rows), before)
 
 
-def test_views_differ_from_the_original_within_bounds() -> None:
+def test_views_of_descriptors_jitter_by_a_tenth_of_each_deviation() -> None:
     generator = torch.Generator().manual_seed(0)
-    deviation = torch.tensor([1.0, 10.0])
-    jitter = Perceptron.augment(torch.zeros(4000, 2), deviation, generator).std(dim=0)
-    np.testing.assert_allclose(jitter.numpy(), [0.1, 1.0], rtol=0.1)
+    network = Perceptron(torch.zeros(3), torch.tensor([1.0, 10.0, 0.0]), 4, LearningConfig().network)
+    jitter = network.augment(torch.zeros(4000, 3), generator).std(dim=0)
+    np.testing.assert_allclose(jitter.numpy(), [0.1, 1.0, 0.0], rtol=0.1)
 
-    pictures = torch.from_numpy(spectrograms()[0])
-    view = ConvNet.augment(pictures, torch.ones(16, 1), generator)
-    assert view.shape == pictures.shape
-    # Every band holds the same values, all turned alike.
-    assert torch.equal(view.sort(dim=2).values, pictures.sort(dim=2).values)
-    torch.testing.assert_close(view.mean(dim=1).sort(dim=1).values, pictures.mean(dim=1).sort(dim=1).values)
-    click = torch.zeros(200, 1, 40)
+
+def test_views_of_spectrograms_are_turned_louder_or_softer_and_masked_in_strips() -> None:
+    mean = torch.full((16, 1), -200.0)  # no value of the pictures: what is masked shows
+    network = ConvNet(mean, torch.ones(16, 1), 4, LearningConfig().network)
+    click = torch.zeros(300, 16, 40)
     click[:, :, 7] = 100
-    turned = ConvNet.augment(click, torch.ones(1, 1), generator)[:, 0]
-    assert len(set(turned.argmax(dim=1).tolist())) > 30, "a view may begin anywhere"
-    original = pictures.clone()
-    again = ConvNet.augment(pictures, torch.ones(16, 1), torch.Generator().manual_seed(5))
-    assert torch.equal(again, ConvNet.augment(pictures, torch.ones(16, 1), torch.Generator().manual_seed(5)))
-    assert torch.equal(pictures, original)
+    original = click.clone()
+    view = network.augment(click, torch.Generator().manual_seed(5))
+    assert torch.equal(view, network.augment(click, torch.Generator().manual_seed(5)))
+    assert torch.equal(click, original)
+    assert len(set(view.amax(dim=1).argmax(dim=1).tolist())) > 30, "a view may begin anywhere"
+
+    masked = view == -200
+    bands, frames = masked.all(dim=2).sum(dim=1), masked.all(dim=1).sum(dim=1)
+    assert bands.max() == 16 // 8
+    assert frames.max() == 40 // 8
+    assert bands.min() == frames.min() == 0
+    level = view.masked_fill(masked, 0).flatten(1).median(dim=1).values
+    assert -LEVEL_DB <= level.min() < -0.9 * LEVEL_DB
+    assert 0.9 * LEVEL_DB < level.max() <= LEVEL_DB
+    kept = ~masked
+    assert torch.equal((view - level[:, None, None])[kept].round().unique(), torch.tensor([0.0, 100.0]))
+
+
+def test_each_frontend_has_the_settings_that_suit_its_network() -> None:
+    config = LearningConfig(epochs=9)
+    assert config.for_frontend("descriptors") is config
+    convnet = config.for_frontend("logmel")
+    assert (convnet.epochs, convnet.batch, convnet.mixup_alpha) == (16, 32, 0.2)
+    assert (convnet.network.dropout, convnet.network.hidden) == (0.3, config.network.hidden)
+    assert convnet.members == config.members

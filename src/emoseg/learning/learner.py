@@ -114,6 +114,7 @@ def cross_fit(
     config: LearningConfig,
     seed: int,
     rows: Int64 | None = None,
+    targets: Float64 | None = None,
     workers: int = 1,
     work: Path | None = None,
     on_epoch: Callable[[], None] | None = None,
@@ -130,6 +131,8 @@ def cross_fit(
     rows : array of int, optional
         Segments that may be learnt from; default all. Held-out predictions are made for all, and the parts do not
         depend on it: a second round can leave segments out.
+    targets : array, shape (S, K), optional
+        What is learnt instead of the one-hot given labels; held-out scores keep to the given labels.
     workers : int
         Processes; the result does not depend on it.
     work : Path, optional
@@ -142,7 +145,15 @@ def cross_fit(
     learnable[[] if rows is None else rows] = True
     jobs = [
         _MemberJob(
-            trainer, config, seed * 1000 + m, data.classes, part, learnable, m, work / f"member{m}" if work else None
+            trainer=trainer,
+            config=config,
+            seed=seed * 1000 + m,
+            classes=data.classes,
+            part=part,
+            learnable=learnable,
+            targets=targets,
+            member=m,
+            work=work / f"member{m}" if work else None,
         )
         for m in range(config.members)
     ]
@@ -161,6 +172,7 @@ class _MemberJob:
     classes: int
     part: Int64
     learnable: NDArray[np.bool_]
+    targets: Float64 | None
     member: int
     work: Path | None
 
@@ -178,7 +190,9 @@ def _run_member(
     """Learn one member; return its state after each pass, with held-out probabilities in ``"held_out"``."""
     torch.set_num_threads(1)  # results must not depend on the number of cores
     rows = np.flatnonzero((job.part != job.member) & job.learnable)
-    trainer = job.trainer(features, given, song, rows, classes=job.classes, config=job.config, seed=job.seed)
+    trainer = job.trainer(
+        features, given, song, rows, classes=job.classes, config=job.config, seed=job.seed, targets=job.targets
+    )
     states, records = _saved_passes(job.work)
     if states:
         trainer.load_state(states[-1])

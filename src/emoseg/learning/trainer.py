@@ -43,6 +43,8 @@ class Trainer(ABC):
         Number of labels K.
     config : LearningConfig
     seed : int
+    targets : array, shape (S, K), optional
+        What plain learning takes for the labels, instead of the one-hot given ones.
 
     Attributes
     ----------
@@ -70,6 +72,7 @@ class Trainer(ABC):
         classes: int,
         config: LearningConfig,
         seed: int,
+        targets: Float64 | None = None,
     ) -> None:
         self.features, self.given, self.song = features, given, song
         self.rows = rows if self.semi_supervised else rows[given[rows] != UNLABELLED]
@@ -78,6 +81,7 @@ class Trainer(ABC):
         self.classes, self.config, self.seed = classes, config, seed
         one_hot = functional.one_hot(torch.from_numpy(np.maximum(given, 0)), classes).float()
         self.one_hot = one_hot * torch.from_numpy(given != UNLABELLED)[:, None]
+        self.plain_targets = self.one_hot if targets is None else torch.from_numpy(targets).float()
         shares = np.bincount(self.given_labels, minlength=classes) / len(self.labelled)
         self.prior = torch.from_numpy(shares.astype(np.float32))
         self.networks: list[SegmentNetwork] = []
@@ -88,8 +92,6 @@ class Trainer(ABC):
                 network = build_network(features, self.rows, classes, config.network)
             self.networks.append(network)
             self.optimisers.append(self.optimiser(network.parameters()))
-        scale = self.networks[0].standardise.scale
-        self.deviation = torch.where(scale > 0, 1 / scale, 0.0)
         # Sum over passes of the evidence that each training segment's label is right, and the number of passes in it.
         self.evidence = np.zeros(len(self.rows))
         self.evidence_passes = 0
@@ -159,18 +161,18 @@ class Trainer(ABC):
         return torch.from_numpy(self.features[self.rows[positions.numpy()]].astype(np.float32))
 
     def labels(self, positions: Tensor) -> Tensor:
-        """Return one-hot given labels of training segments at `positions`, shape (B, K)."""
-        return self.one_hot[torch.from_numpy(self.rows)[positions]]
+        """Return what plain learning takes for the labels of training segments at `positions`, shape (B, K)."""
+        return self.plain_targets[torch.from_numpy(self.rows)[positions]]
 
     def augment(self, x: Tensor) -> Tensor:
         """Return a view of raw features."""
-        return self.networks[0].augment(x, self.deviation, self.generator)
+        return self.networks[0].augment(x, self.generator)
 
     def step(self, which: int, loss: Tensor, progress: float) -> None:
         """Take one optimiser step of network `which`; `progress` in [0, 1) sets the one-cycle learning rate."""
         optimiser = self.optimisers[which]
         for group in optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * self.networks[which].rate * one_cycle(progress)
+            group["lr"] = self.config.learning_rate * one_cycle(progress)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -86,19 +86,22 @@ class Run:
         data: LearningSet,
         trainer: type[Trainer],
         *,
-        name: str,
+        frontend: str,
+        name: str | None = None,
         rows: Int64 | None = None,
+        targets: Float64 | None = None,
         config: LearningConfig | None = None,
     ) -> SegmentFit:
-        """Run `cross_fit`; `name` tells this cross-fit from the method's others."""
+        """Run `cross_fit` with the settings for `frontend`; `name` tells it from others on the same frontend."""
         return cross_fit(
             data,
             trainer=trainer,
-            config=config or self.config,
+            config=(config or self.config).for_frontend(frontend),
             seed=self.seed,
             rows=rows,
+            targets=targets,
             workers=self.workers,
-            work=self.work / name if self.work else None,
+            work=self.work / (name or frontend) if self.work else None,
             on_epoch=self.on_pass,
         )
 
@@ -226,7 +229,7 @@ class CrossFitted(Method):
 
     def fit(self, data: TrainingSet, run: Run) -> MethodFit:
         """Learn from a training set."""
-        fits = {name: run.cross_fit(data.of(name), self.trainer, name=name) for name in data.features}
+        fits = {name: run.cross_fit(data.of(name), self.trainer, frontend=name) for name in data.features}
         return joined(fits, data, run.config)
 
 
