@@ -20,6 +20,14 @@ from emoseg.errors import ConfigError
 MethodName = Literal[
     "inherit",
     "mixup",
+    "elr",
+    "co-teaching",
+    "dividemix",
+    "confident",
+    "mean-teacher",
+    "attention-mil",
+    "whole-song",
+    "svm-compare",
     "sssl",
 ]
 
@@ -78,7 +86,14 @@ class DescriptorsConfig(_Frozen):
     hop: int = Field(512, ge=64, description="Distance between frames, in samples.")
 
 
-FrontendConfig = Annotated[LogMelConfig | DescriptorsConfig, Field(discriminator="name")]
+class CompareConfig(_Frozen):
+    """openSMILE's ComParE 2016 functionals, for the multilayer perceptron; extra ``opensmile``, for research only."""
+
+    name: Literal["compare"] = "compare"
+
+
+AnyFrontend = LogMelConfig | DescriptorsConfig | CompareConfig
+FrontendConfig = Annotated[AnyFrontend, Field(discriminator="name")]
 
 
 class NetworkConfig(_Frozen):
@@ -138,8 +153,8 @@ class DivideMixConfig(_Frozen):
 class MeanTeacherConfig(_Frozen):
     """Settings of the mean teacher."""
 
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="Share alpha of the old weights in the teacher's, a step.")
-    consistency: float = Field(30.0, ge=0, description="Weight of the consistency term, after the ramp.")
+    ema_decay: float = Field(0.97, ge=0, lt=1, description="Share alpha of the old weights in the teacher's, a step.")
+    consistency: float = Field(10.0, ge=0, description="Weight of the consistency term, after the ramp.")
     rampup_epochs: int = Field(3, ge=1, description="Passes over which that weight grows.")
 
 
@@ -201,11 +216,12 @@ class TrainConfig(_Frozen):
         return self
 
 
-def parse_frontends(text: str) -> tuple[LogMelConfig | DescriptorsConfig, ...]:
+def parse_frontends(text: str) -> tuple[AnyFrontend, ...]:
     """Return the default settings of frontends named like ``"logmel+descriptors"``."""
-    known: dict[str, type[LogMelConfig | DescriptorsConfig]] = {
+    known: dict[str, type[AnyFrontend]] = {
         "logmel": LogMelConfig,
         "descriptors": DescriptorsConfig,
+        "compare": CompareConfig,
     }
     names = text.split("+")
     for name in names:

@@ -173,6 +173,11 @@ def _fit(statistics: Float64, labels: Int64, classes: int, penalty: float) -> So
     return SongModel(mean, scale, flat[:-classes].reshape(-1, classes), flat[-classes:], 1.0)
 
 
+def fit_temperature(logits: Float64, labels: Int64) -> float:
+    """Return the temperature that makes the softmax of `logits`, shape (N, K), fit held-out `labels` best."""
+    return _temperature(logits, labels)[0]
+
+
 def _temperature(logits: Float64, labels: Int64) -> tuple[float, float]:
     """Return the temperature in [0.05, 20] with the least negative log-likelihood, and that likelihood per song."""
     from scipy.optimize import minimize_scalar

@@ -447,11 +447,16 @@ def test_a_killed_evaluation_goes_on_and_gives_the_same(
 ) -> None:
     out = tmp_path / "result.json"
     work = unfinished_folder(out)
-    run, calls = jobs.run_job, []
+    run = jobs.run_job
+    calls: list[Any] = []
 
     def killed(job: Any) -> Any:
         if len(calls) == 3:
             raise KilledError
+        calls.append(job)
+        return run(job)
+
+    def counted(job: Any) -> Any:
         calls.append(job)
         return run(job)
 
@@ -469,7 +474,7 @@ def test_a_killed_evaluation_goes_on_and_gives_the_same(
     damaged.write_bytes(damaged.read_bytes()[:100])
     calls.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "run_job", lambda job: calls.append(job) or run(job))
+        patch.setattr(jobs, "run_job", counted)
         result = start()
     assert [(job.method, job.fold) for job in calls] == [("sssl", 1), ("mixup", 1)]
     assert without_seconds(result) == without_seconds(plain.result)

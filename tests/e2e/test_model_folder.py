@@ -25,7 +25,7 @@ from emoseg.corpora.synth import write_corpus
 from emoseg.errors import ConfigError, ModelError
 from emoseg.frontends import build_frontend
 from emoseg.learning.ensemble import SegmentEnsemble
-from emoseg.learning.methods import SelfLearner
+from emoseg.learning.methods.sssl import SelfLearner
 from emoseg.learning.networks import ConvNet, Perceptron, SegmentNetwork
 from emoseg.model import ModelFolder, file_checksum, load_model
 from emoseg.training import train

@@ -148,7 +148,7 @@ def test_parse_frontends() -> None:
 def test_parse_frontends_names_the_unknown_and_the_known(text: str, part: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_frontends(text)
-    assert str(caught.value) == f"frontend {part!r} is unknown; choose from logmel, descriptors, joined by '+'"
+    assert str(caught.value) == f"frontend {part!r} is unknown; choose from logmel, descriptors, compare, joined by '+'"
 
 
 def test_replace_settings_checks_again() -> None:

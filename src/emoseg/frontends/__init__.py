@@ -1,19 +1,20 @@
-"""Segments to features, in numpy and scipy alone, so that training and analysis cannot drift apart.
+"""Segments to features, in numpy and scipy (or openSMILE), so that training and analysis cannot drift apart.
 
 `build_frontend` makes the frontend that a configuration names: `logmel` for the convolutional network, `descriptors`
-for the multilayer perceptron.
+and `compare` (openSMILE, an extra) for the multilayer perceptron.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from emoseg.config import FrontendConfig, LogMelConfig, SegmentConfig
+from emoseg.config import CompareConfig, FrontendConfig, LogMelConfig, SegmentConfig
+from emoseg.frontends.compare import Compare
 from emoseg.frontends.descriptors import Descriptors
 from emoseg.frontends.logmel import LogMel
 from emoseg.types import Float32
 
-__all__ = ["Descriptors", "Frontend", "LogMel", "build_frontend"]
+__all__ = ["Compare", "Descriptors", "Frontend", "LogMel", "build_frontend"]
 
 
 class Frontend(Protocol):
@@ -50,7 +51,7 @@ def build_frontend(config: FrontendConfig, segment: SegmentConfig) -> Frontend:
 
     Parameters
     ----------
-    config : LogMelConfig or DescriptorsConfig
+    config : LogMelConfig, DescriptorsConfig or CompareConfig
     segment : SegmentConfig
         Sample rate and length of the segments that it will be given.
 
@@ -58,5 +59,9 @@ def build_frontend(config: FrontendConfig, segment: SegmentConfig) -> Frontend:
     ------
     ConfigError
         When the frontend's settings do not fit the sample rate or the length.
+    MissingExtraError
+        When the package that the frontend needs is not installed.
     """
-    return LogMel(config, segment) if isinstance(config, LogMelConfig) else Descriptors(config, segment)
+    if isinstance(config, LogMelConfig):
+        return LogMel(config, segment)
+    return Compare(config, segment) if isinstance(config, CompareConfig) else Descriptors(config, segment)

@@ -11,6 +11,7 @@ import hashlib
 import multiprocessing
 import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -25,6 +26,7 @@ from emoseg.audio import SegmentReader
 from emoseg.config import FrontendConfig, SegmentConfig, config_hash
 from emoseg.errors import AudioError
 from emoseg.frontends import build_frontend
+from emoseg.frontends.compare import LicenceWarning
 from emoseg.progress import progress
 from emoseg.types import Float64, Int64
 
@@ -150,7 +152,9 @@ def _compute_all(jobs: list[_Job], workers: int) -> Any:
 
 def _compute(job: _Job) -> tuple[int, dict[str, Any] | None, str]:
     i, path, segment, configs, root, keys = job
-    built = [build_frontend(config, segment) for config in configs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LicenceWarning)  # the process that asked was warned
+        built = [build_frontend(config, segment) for config in configs]
     start, end = [], []
     features: dict[str, list[NDArray[Any]]] = {f.name: [] for f in built}
     try:

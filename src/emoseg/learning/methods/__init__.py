@@ -10,9 +10,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from emoseg.config import MethodName
+from emoseg.learning.methods.attention_mil import AttentionMil
 from emoseg.learning.methods.base import CrossFitted, Method
+from emoseg.learning.methods.co_teaching import CoTeaching
+from emoseg.learning.methods.confident import ConfidentLearning
+from emoseg.learning.methods.dividemix import DivideMix
+from emoseg.learning.methods.elr import Elr
 from emoseg.learning.methods.inherit import Inherit, Mixup
+from emoseg.learning.methods.mean_teacher import MeanTeacher
 from emoseg.learning.methods.sssl import SelfLearner
+from emoseg.learning.methods.svm_compare import SvmCompare
+from emoseg.learning.methods.whole_song import WholeSong
 
 __all__ = ["METHODS", "Method"]
 
@@ -20,6 +28,14 @@ METHODS: Mapping[MethodName, Method] = MappingProxyType(
     {
         "inherit": CrossFitted(Inherit),
         "mixup": CrossFitted(Mixup),
+        "elr": CrossFitted(Elr),
+        "co-teaching": CrossFitted(CoTeaching),
+        "dividemix": CrossFitted(DivideMix),
+        "confident": ConfidentLearning(),
+        "mean-teacher": CrossFitted(MeanTeacher),
+        "attention-mil": AttentionMil(),
+        "whole-song": WholeSong(),
+        "svm-compare": SvmCompare(),
         "sssl": CrossFitted(SelfLearner),
     }
 )

@@ -1,0 +1,93 @@
+"""The ComParE 2016 functionals of openSMILE, the field's classical acoustic features.
+
+openSMILE is free for research only: making the frontend warns of it. Needs the extra ``opensmile``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+
+import numpy as np
+
+from emoseg.config import CompareConfig, SegmentConfig
+from emoseg.errors import ConfigError, MissingExtraError
+from emoseg.frontends import spectral
+from emoseg.types import Float32
+
+TERMS = "openSMILE (frontend compare) is for research and private use; commercial use needs a licence of audEERING"
+_SHORTEST_S = 0.5
+
+
+class LicenceWarning(UserWarning):
+    """Something in use has terms that its user should know."""
+
+
+class Compare:
+    """Segments of shape (B, n) to the 6,373 ComParE 2016 functionals of each, shape (B, 6373).
+
+    Parameters
+    ----------
+    config : CompareConfig
+    segment : SegmentConfig
+
+    Raises
+    ------
+    MissingExtraError
+        The package opensmile is not installed.
+    ConfigError
+        A segment is too short for the functionals.
+
+    References
+    ----------
+    B. Schuller et al. The INTERSPEECH 2016 computational paralinguistics challenge. Interspeech 2016.
+    F. Eyben, M. Wöllmer, B. Schuller. openSMILE. ACM Multimedia 2010.
+    """
+
+    name = "compare"
+    version = 1
+
+    def __init__(self, config: CompareConfig, segment: SegmentConfig) -> None:
+        if find_spec("opensmile") is None:
+            raise MissingExtraError("the frontend compare", "opensmile")
+        if segment.length_s < _SHORTEST_S:
+            raise ConfigError(f"compare: a segment of {segment.length_s} s is too short; at least {_SHORTEST_S} s")
+        import opensmile
+
+        warnings.warn(TERMS, LicenceWarning, stacklevel=2)
+        self._smile = opensmile.Smile(
+            feature_set=opensmile.FeatureSet.ComParE_2016, feature_level=opensmile.FeatureLevel.Functionals
+        )
+        self._rate, self._length = segment.sample_rate_hz, segment.length
+        self.feature_names: tuple[str, ...] | None = tuple(self._smile.feature_names)
+        self._shape = (len(self.feature_names),)
+
+    def shape(self) -> tuple[int, ...]:
+        """Return (6373,)."""
+        return self._shape
+
+    def __call__(self, segments: Float32) -> Float32:
+        """Compute functionals.
+
+        Parameters
+        ----------
+        segments : array, shape (B, n)
+            Samples; n is the configured segment length.
+
+        Returns
+        -------
+        array, shape (B, 6373), float32; what openSMILE cannot compute (a pitch of silence) is 0.
+
+        Raises
+        ------
+        ConfigError
+            When the segments have another length.
+        AudioError
+            When a sample is not finite.
+        """
+        spectral.check_segments(segments, self._length, frontend=self.name)
+        result = np.empty((len(segments), *self._shape), dtype=np.float32)
+        for i, samples in enumerate(segments):
+            table = self._smile.process_signal(np.ascontiguousarray(samples, dtype=np.float32), self._rate)
+            result[i] = np.nan_to_num(table.to_numpy(dtype=np.float32)[0], nan=0.0, posinf=0.0, neginf=0.0)
+        return result

@@ -1,0 +1,90 @@
+"""Learning from whole songs, without segments: what cutting songs up is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emoseg.learning.methods.base import Method, MethodFit, Prediction, Predictor, Run, TrainingSet, joined
+from emoseg.learning.methods.inherit import Mixup
+from emoseg.types import UNLABELLED, Float32, Float64, Int64
+
+
+def song_summaries(table: NDArray[np.floating], song: Int64) -> Float32:
+    """Return mean and deviation of each song's segments, shape (N, 2 * F).
+
+    Parameters
+    ----------
+    table : array, shape (S, F) or (S, F, T)
+        Of spectrograms the mean and deviation are over segments and frames.
+    song : array of int, shape (S,)
+        From 0 to N - 1, ascending.
+    """
+    rows = []
+    for values in np.split(table, np.flatnonzero(np.diff(song)) + 1):
+        flat = values.astype(np.float64)
+        flat = flat if flat.ndim == 2 else np.moveaxis(flat, 1, 2).reshape(-1, flat.shape[1])
+        rows.append(np.concatenate([flat.mean(axis=0), flat.std(axis=0)]))
+    return np.asarray(rows, dtype=np.float32)
+
+
+class SongPredictor:
+    """A predictor of songs from their summaries; all segments of a song have the song's probabilities."""
+
+    def __init__(self, of_summaries: Predictor) -> None:
+        self.of_summaries = of_summaries
+
+    def predict(self, features: Mapping[str, NDArray[np.floating]], song: Int64) -> Prediction:
+        """Return probabilities for whole songs."""
+        _, index = np.unique(song, return_inverse=True)
+        summaries = {name: song_summaries(table, song) for name, table in features.items()}
+        found = self.of_summaries.predict(summaries, np.arange(int(index[-1]) + 1))
+        return Prediction(found.segments[index])
+
+
+def clean_of_songs(out_of_fold: Float64, given: Int64) -> Float64:
+    """Return the clean probability of each segment's given label where songs are judged as a whole, shape (S,).
+
+    It is the out-of-fold probability of that label, which need not be that of the song; NaN where unlabelled.
+    """
+    return np.where(given == UNLABELLED, np.nan, out_of_fold[np.arange(len(given)), given])
+
+
+class WholeSong(Method):
+    """Plain training with mixup on one row a song: mean and deviation of its segments' features.
+
+    A step takes the share of the songs that it takes of the segments elsewhere, so that there are as many steps.
+    """
+
+    not_in_folder: ClassVar[str | None] = "it has no segment model"
+
+    def fit(self, data: TrainingSet, run: Run) -> MethodFit:
+        """Learn from a training set."""
+        labels = data.song_labels()
+        songs = TrainingSet(
+            {name: song_summaries(table, data.song) for name, table in data.features.items()},
+            labels,
+            np.arange(len(labels)),
+            data.groups,
+            data.classes,
+        )
+        batch = max(4, round(run.config.batch * len(labels) / len(data.song)))
+        config = run.config.model_copy(update={"batch": batch})
+        fits = {name: run.cross_fit(songs.of(name), Mixup, name=name, config=config) for name in songs.features}
+        learnt = joined(fits, songs, run.config)
+        segments = learnt.out_of_fold.of(data.song).segments
+        clean = clean_of_songs(segments, data.given)
+        return replace(
+            learnt,
+            predictor=SongPredictor(learnt.predictor),
+            out_of_fold=Prediction(segments),
+            clean=clean,
+            flagged=clean < 0.5,
+            guesses=segments,
+            noise_rate=float(np.nanmean(1 - clean)),
+            ensemble=None,
+        )
