@@ -191,13 +191,12 @@ class LearningConfig(_Frozen):
                 raise ValueError(f"sssl.warmup_epochs {self.sssl.warmup_epochs} must be below {name} {epochs}")
         return self
 
-    def for_frontend(self, frontend: str) -> Self:
-        """Return the settings as they hold for one frontend: `convnet` replaces its namesakes for ``"logmel"``."""
-        if frontend != "logmel":
+    def for_features(self, ndim: int) -> Self:
+        """Return the settings for features of so many dimensions: for spectrograms, 3, those of `convnet` hold."""
+        if ndim < 3:
             return self
         network = self.network.model_copy(update={"dropout": self.convnet.dropout})
-        changed = self.convnet.model_dump(exclude={"dropout"})
-        return self.model_copy(update=changed | {"network": network})
+        return self.model_copy(update=self.convnet.model_dump(exclude={"dropout"}) | {"network": network})
 
 
 class TrainConfig(_Frozen):

@@ -108,7 +108,7 @@ def train(
     data = TrainingSet(
         segments.table.features, segments.inherited, segments.song, segments.groups(), len(corpus.space.labels)
     )
-    each = [config.learning.for_frontend(frontend.name).epochs for frontend in config.frontends]
+    each = [config.learning.for_features(table.ndim).epochs for table in segments.table.features.values()]
     passes = config.learning.members * sum(each) * method.cross_fits
     with progress(f"learning ({config.method})", passes, unit="passes", quiet=quiet) as bar:
         run = Run(config.learning, seed, workers or os.cpu_count() or 1, work, bar.advance)

@@ -304,10 +304,10 @@ def test_views_of_spectrograms_are_turned_louder_or_softer_and_masked_in_strips(
     assert torch.equal((view - level[:, None, None])[kept].round().unique(), torch.tensor([0.0, 100.0]))
 
 
-def test_each_frontend_has_the_settings_that_suit_its_network() -> None:
+def test_spectrograms_have_the_settings_that_suit_their_network() -> None:
     config = LearningConfig(epochs=9)
-    assert config.for_frontend("descriptors") is config
-    convnet = config.for_frontend("logmel")
+    assert config.for_features(2) is config
+    convnet = config.for_features(3)
     assert (convnet.epochs, convnet.batch, convnet.mixup_alpha) == (16, 32, 0.2)
     assert (convnet.network.dropout, convnet.network.hidden) == (0.3, config.network.hidden)
     assert convnet.members == config.members

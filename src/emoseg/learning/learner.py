@@ -140,6 +140,7 @@ def cross_fit(
     on_epoch : callable, optional
         Called in this process after each pass of each member; passes found in `work` count too.
     """
+    config = config.for_features(data.features.ndim)
     part = song_parts(data.song_labels(), data.groups, parts=config.members, seed=seed)[data.song]
     learnable = np.full(len(part), rows is None)
     learnable[[] if rows is None else rows] = True

@@ -86,22 +86,21 @@ class Run:
         data: LearningSet,
         trainer: type[Trainer],
         *,
-        frontend: str,
-        name: str | None = None,
+        name: str,
         rows: Int64 | None = None,
         targets: Float64 | None = None,
         config: LearningConfig | None = None,
     ) -> SegmentFit:
-        """Run `cross_fit` with the settings for `frontend`; `name` tells it from others on the same frontend."""
+        """Run `cross_fit`; `name` tells this cross-fit from the method's others."""
         return cross_fit(
             data,
             trainer=trainer,
-            config=(config or self.config).for_frontend(frontend),
+            config=config or self.config,
             seed=self.seed,
             rows=rows,
             targets=targets,
             workers=self.workers,
-            work=self.work / (name or frontend) if self.work else None,
+            work=self.work / name if self.work else None,
             on_epoch=self.on_pass,
         )
 
@@ -229,7 +228,7 @@ class CrossFitted(Method):
 
     def fit(self, data: TrainingSet, run: Run) -> MethodFit:
         """Learn from a training set."""
-        fits = {name: run.cross_fit(data.of(name), self.trainer, frontend=name) for name in data.features}
+        fits = {name: run.cross_fit(data.of(name), self.trainer, name=name) for name in data.features}
         return joined(fits, data, run.config)
 
 
