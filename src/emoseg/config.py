@@ -29,6 +29,7 @@ MethodName = Literal[
     "whole-song",
     "svm-compare",
     "sssl",
+    "emoseg",
 ]
 
 

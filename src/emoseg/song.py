@@ -15,8 +15,10 @@ C. Guo, G. Pleiss, Y. Sun, K. Weinberger. On calibration of modern neural networ
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
 from emoseg.types import Float64, Int64
@@ -63,6 +65,82 @@ def song_statistics(probabilities: Float64) -> Float64:
 def statistics_table(probabilities: Float64, song: Int64, songs: int) -> Float64:
     """Return `song_statistics` of every song, shape (N, 7 * K); each song has at least one segment."""
     return np.stack([song_statistics(probabilities[song == i]) for i in range(songs)])
+
+
+def song_summaries(table: NDArray[np.floating], song: Int64) -> Float64:
+    """Return mean and standard deviation over each song's segments (and frames), shape (N, 2 F).
+
+    Parameters
+    ----------
+    table : array, shape (S, F) or (S, F, T)
+    song : array of int, shape (S,)
+        Ascending.
+    """
+    rows = []
+    for values in np.split(table, np.flatnonzero(np.diff(song)) + 1):
+        flat = values.astype(np.float64)
+        flat = flat if flat.ndim == 2 else np.moveaxis(flat, 1, 2).reshape(-1, flat.shape[1])
+        rows.append(np.concatenate([flat.mean(axis=0), flat.std(axis=0)]))
+    return np.asarray(rows)
+
+
+@dataclass(frozen=True)
+class SongMachine:
+    """Support vector machines on summaries of whole songs, one for each pair of labels, that vote.
+
+    Parameters
+    ----------
+    mean, scale : array, shape (F,)
+        Standardisation of the summaries.
+    support : array, shape (M, F)
+        Standardised summaries of the training songs that bear on a vote.
+    weights : array, shape (M, P)
+        Of each support vector in each pair's machine; pairs in the order of `itertools.combinations`.
+    bias : array, shape (P,)
+    """
+
+    mean: Float64
+    scale: Float64
+    support: Float64
+    weights: Float64
+    bias: Float64
+
+    def votes(self, summaries: Float64) -> Float64:
+        """Return for each label the sum of the votes of its pairs, each in (-1, 1): shape (N, K).
+
+        A vote is ``tanh(3 d)`` of the decision d: nearly a hard vote outside the margin, and none on the border.
+        """
+        x = standardised(summaries, self.mean, self.scale)
+        decisions = np.tanh(3 * (gaussian_kernel(x, self.support) @ self.weights + self.bias))
+        classes = round((1 + np.sqrt(1 + 8 * len(self.bias))) / 2)
+        votes = np.zeros((len(x), classes))
+        for p, (i, j) in enumerate(combinations(range(classes), 2)):
+            votes[:, i] += decisions[:, p]
+            votes[:, j] -= decisions[:, p]
+        return votes
+
+
+@dataclass(frozen=True)
+class SongBlend:
+    """How much the mean over segments and the votes of a song machine count."""
+
+    of_mean: float
+    of_votes: float
+
+    def probabilities(self, means: Float64, votes: Float64) -> Float64:
+        """Return probabilities of songs, (N, K): the softmax of weighted log-means and votes."""
+        return np.asarray(softmax(self.of_mean * np.log(np.clip(means, 1e-4, 1)) + self.of_votes * votes, axis=1))
+
+
+def standardised(summaries: Float64, mean: Float64, scale: Float64) -> Float64:
+    """Return ``(summaries - mean) / scale``, cut at +-5: a song unlike any other must not be unlike all the same."""
+    return np.clip((summaries - mean) / scale, -5, 5)
+
+
+def gaussian_kernel(first: Float64, second: Float64) -> Float64:
+    """Return ``exp(-|x - y|^2 / F)`` for all pairs of rows, shape (N, M)."""
+    squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1) - 2 * first @ second.T
+    return np.exp(-np.maximum(squares, 0) / first.shape[1])
 
 
 @dataclass(frozen=True)

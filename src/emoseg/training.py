@@ -108,8 +108,9 @@ def train(
     data = TrainingSet(
         segments.table.features, segments.inherited, segments.song, segments.groups(), len(corpus.space.labels)
     )
-    each = [config.learning.for_features(table.ndim).epochs for table in segments.table.features.values()]
-    passes = config.learning.members * sum(each) * method.cross_fits
+    tables = segments.table.features
+    epochs = {name: config.learning.for_features(table.ndim).epochs for name, table in tables.items()}
+    passes = method.passes(epochs, config.learning.members)
     with progress(f"learning ({config.method})", passes, unit="passes", quiet=quiet) as bar:
         run = Run(config.learning, seed, workers or os.cpu_count() or 1, work, bar.advance)
         learned = learn(data, method=config.method, run=run)

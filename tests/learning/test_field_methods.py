@@ -25,11 +25,11 @@ from emoseg.learning.methods.inherit import Inherit, Mixup
 from emoseg.learning.methods.mean_teacher import MeanTeacher
 from emoseg.learning.methods.sssl import SelfLearner
 from emoseg.learning.methods.svm_compare import choose, decisions, machine
-from emoseg.learning.methods.whole_song import song_summaries
 from emoseg.learning.networks import build_network
 from emoseg.learning.pipeline import Learned, learn
 from emoseg.learning.trainer import Trainer
 from emoseg.metrics import auroc
+from emoseg.song import song_summaries
 from emoseg.types import UNLABELLED, Int64
 
 T = TypeVar("T", bound=Trainer)

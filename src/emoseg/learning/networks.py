@@ -103,9 +103,20 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map spectrograms (B, F, T) to logits (B, K)."""
+        return self.head(self._pooled(x))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Map spectrograms (B, F, T) to what the classifier is given, (B, D)."""
+        return self.head[:-1](self._pooled(x))
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The last layer: embeddings to logits."""
+        return cast(nn.Linear, self.head[-1])
+
+    def _pooled(self, x: Tensor) -> Tensor:
         h = self.blocks(self.standardise(x)[:, None])
-        pooled = torch.cat([h.mean(dim=3), h.amax(dim=3)], dim=1).flatten(1)
-        return self.head(pooled)
+        return torch.cat([h.mean(dim=3), h.amax(dim=3)], dim=1).flatten(1)
 
     def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return a view of spectrograms: turned in time, louder or softer, with strips of bands and frames masked.

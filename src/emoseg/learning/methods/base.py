@@ -201,14 +201,11 @@ class Method(ABC):
         A package that the method needs and the extra that brings it.
     frontends : tuple of FrontendConfig, or None
         The method's own features; None: those that the settings name.
-    cross_fits : int
-        How many cross-fits a frontend takes, for progress.
     """
 
     not_in_folder: ClassVar[str | None] = None
     extra: ClassVar[tuple[str, str] | None] = None
     frontends: ClassVar[tuple[FrontendConfig, ...] | None] = None
-    cross_fits: ClassVar[int] = 1
 
     def require_extra(self) -> None:
         """Raise `MissingExtraError` unless the package that the method needs is installed."""
@@ -218,6 +215,10 @@ class Method(ABC):
     @abstractmethod
     def fit(self, data: TrainingSet, run: Run) -> MethodFit:
         """Learn from a training set."""
+
+    def passes(self, epochs: Mapping[str, int], members: int) -> int:
+        """Return how many passes progress should count on at most, from each frontend's passes a member."""
+        return members * sum(epochs.values())
 
 
 class CrossFitted(Method):

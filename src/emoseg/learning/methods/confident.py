@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -27,7 +28,6 @@ class ConfidentLearning(Method):
     """
 
     extra: ClassVar[tuple[str, str] | None] = ("cleanlab", "cleanlab")
-    cross_fits: ClassVar[int] = 2
 
     def fit(self, data: TrainingSet, run: Run) -> MethodFit:
         """Learn from a training set."""
@@ -47,6 +47,10 @@ class ConfidentLearning(Method):
             guesses=out_of_fold,
             noise_rate=float(flagged[labelled].mean()),
         )
+
+    def passes(self, epochs: Mapping[str, int], members: int) -> int:
+        """Return how many passes progress should count on."""
+        return 2 * super().passes(epochs, members)
 
 
 def find_errors(given: Int64, probabilities: Float64) -> NDArray[np.bool_]:

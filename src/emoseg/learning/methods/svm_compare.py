@@ -13,9 +13,9 @@ from scipy.special import softmax
 from emoseg.config import CompareConfig, FrontendConfig
 from emoseg.learning.learner import song_parts
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run, TrainingSet
-from emoseg.learning.methods.whole_song import clean_of_songs, song_summaries
+from emoseg.learning.methods.whole_song import clean_of_songs
 from emoseg.metrics import macro_f1
-from emoseg.song import fit_temperature
+from emoseg.song import fit_temperature, song_summaries
 from emoseg.types import UNLABELLED, Float64, Int64
 
 COSTS = (0.3, 1.0, 3.0, 10.0, 30.0)
@@ -79,7 +79,7 @@ class SvmCompare(Method):
 
 def song_means(table: NDArray[np.floating], song: Int64) -> Float64:
     """Return the mean of each song's segments, shape (N, F)."""
-    return song_summaries(table, song)[:, : table.shape[1]].astype(np.float64)
+    return song_summaries(table, song)[:, : table.shape[1]]
 
 
 def choose(x: Float64, labels: Int64, part: Int64, *, classes: int) -> tuple[Any, Float64]:

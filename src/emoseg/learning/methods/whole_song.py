@@ -11,25 +11,8 @@ from numpy.typing import NDArray
 
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Predictor, Run, TrainingSet, joined
 from emoseg.learning.methods.inherit import Mixup
-from emoseg.types import UNLABELLED, Float32, Float64, Int64
-
-
-def song_summaries(table: NDArray[np.floating], song: Int64) -> Float32:
-    """Return mean and deviation of each song's segments, shape (N, 2 * F).
-
-    Parameters
-    ----------
-    table : array, shape (S, F) or (S, F, T)
-        Of spectrograms the mean and deviation are over segments and frames.
-    song : array of int, shape (S,)
-        From 0 to N - 1, ascending.
-    """
-    rows = []
-    for values in np.split(table, np.flatnonzero(np.diff(song)) + 1):
-        flat = values.astype(np.float64)
-        flat = flat if flat.ndim == 2 else np.moveaxis(flat, 1, 2).reshape(-1, flat.shape[1])
-        rows.append(np.concatenate([flat.mean(axis=0), flat.std(axis=0)]))
-    return np.asarray(rows, dtype=np.float32)
+from emoseg.song import song_summaries
+from emoseg.types import UNLABELLED, Float64, Int64
 
 
 class SongPredictor:

@@ -1,0 +1,254 @@
+"""emoseg's own learner: estimate how many labels are wrong, and depart from them only as far as evidence carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, log_softmax, logit
+
+from emoseg.learning.learner import SegmentFit, song_parts
+from emoseg.learning.methods.base import Method, MethodFit, Prediction, Predictor, Run, TrainingSet, joined
+from emoseg.learning.methods.inherit import Mixup
+from emoseg.learning.noise import estimate_noise, song_consensus
+from emoseg.song import SongBlend, SongMachine, gaussian_kernel, song_mean, song_summaries, standardised
+from emoseg.types import UNLABELLED, Float64, Int64
+
+# Below this share of wrong labels nothing is relearnt: it is what chance makes of clean labels.
+NEGLIGIBLE = 0.02
+
+
+@dataclass(frozen=True)
+class LabelEvidence:
+    """What a first training tells about the labels it was given.
+
+    Parameters
+    ----------
+    rate, song_rate : float
+        Estimated share of wrong labels of segments, and of songs whose label is wrong as a whole.
+    clean : array, shape (S,)
+        Probability that each given label is right; NaN where unlabelled. The share below 0.5 is `rate`.
+    guesses : array, shape (S, K)
+        What the true labels are taken to be.
+    targets : array, shape (S, K)
+        What to learn from.
+    """
+
+    rate: float
+    song_rate: float
+    clean: Float64
+    guesses: Float64
+    targets: Float64
+
+
+def weigh_labels(fit: SegmentFit, data: TrainingSet) -> LabelEvidence:
+    """Weigh every given label by how it was learnt and by what other songs say.
+
+    Three kinds of evidence, each for what it is good at. How willingly members learnt a label (its probability,
+    averaged over passes) finds odd segments. Predictions by members that never saw the song find songs that are
+    labelled wrongly as a whole: a network learns such a song as one block, and all its segments willingly. Sister
+    segments find wrong labels where segments were labelled one by one. How much the second counts against the first is
+    the share of the noise that lies in whole songs; both rates are estimated, never given.
+
+    Parameters
+    ----------
+    fit : SegmentFit
+        Of plain training with mixup.
+    data : TrainingSet
+    """
+    rows = np.flatnonzero(data.given != UNLABELLED)
+    given, (_, song) = data.given[rows], np.unique(data.song[rows], return_inverse=True)
+    held_out = fit.out_of_fold[rows]
+    segments = estimate_noise(held_out, given)
+    learnt = _log_odds(fit.clean[rows])
+    guesses = held_out.copy()
+    consensus = song_consensus(given, song, data.classes)
+    song_rate = 0.0
+    if consensus is None:
+        by_song = np.exp(song_mean(np.log(np.clip(held_out, 1e-4, 1)), song))
+        first = np.unique(song, return_index=True)[1]
+        songs = estimate_noise(by_song[first], given[first])
+        song_rate = songs.rate
+        in_songs = min(1.0, song_rate / segments.rate) if segments.rate > NEGLIGIBLE else 0.0
+        right = _log_odds(songs.posterior[song, given])
+        whole = song_mean(learnt[:, None], song)[:, 0] + 0.5 * right
+        score = (1 - in_songs) * learnt + in_songs * whole
+        # Networks learnt from a wrong song have its label by heart, and those that did not are too unsure of a single
+        # song to teach the others: a song that may be wrong keeps its label, the odd segments of a song do not.
+        trust = in_songs
+    else:
+        guesses = held_out * consensus
+        guesses /= guesses.sum(axis=1, keepdims=True)
+        score = _log_odds(guesses[np.arange(len(given)), given]) + 0.5 * learnt
+        trust = 0.0
+    rate = segments.rate if segments.rate > NEGLIGIBLE else 0.0
+    cut = np.quantile(score, rate)
+    clean = expit(score - cut)
+    one_hot = np.eye(data.classes)[given]
+    relearnt = trust * one_hot + (1 - trust) * guesses
+    return LabelEvidence(
+        rate=rate,
+        song_rate=song_rate,
+        clean=_spread(clean, rows, len(data.given)),
+        guesses=_spread(guesses, rows, len(data.given)),
+        targets=_spread(np.where((clean < 0.5)[:, None], relearnt, one_hot), rows, len(data.given), elsewhere=0.0),
+    )
+
+
+def _log_odds(probability: Float64) -> Float64:
+    return np.asarray(logit(np.clip(probability, 1e-3, 1 - 1e-3)))
+
+
+def _spread(values: Float64, rows: Int64, size: int, *, elsewhere: float = np.nan) -> Float64:
+    """Return an array over all segments from one over the labelled ones."""
+    spread = np.full((size, *values.shape[1:]), elsewhere)
+    spread[rows] = values
+    return spread
+
+
+class EvidenceLearner(Method):
+    """Plain training with mixup; a second one on weighed labels where labels prove wrong; and a vote of whole songs.
+
+    1. A cross-fit on given labels tells how many are wrong and which (`weigh_labels`).
+    2. Where a share of them is wrong, suspects are relearnt from what the members that never saw them say. Where
+       labels prove right, the first cross-fit stays as it is: that is what plain training would have given.
+    3. The song's emotion is a blend of its segments' mean probability with a machine on the song as a whole
+       (`SongMachine`), weighted by how well each predicts held-out songs.
+
+    The labels are weighed on one frontend, the cheapest to learn; networks on the others learn once.
+    """
+
+    def fit(self, data: TrainingSet, run: Run) -> MethodFit:
+        """Learn from a training set."""
+        vectors = [name for name, table in data.features.items() if table.ndim == 2]
+        witness = (vectors or list(data.features))[0]
+        first = run.cross_fit(data.of(witness), Mixup, name=f"{witness}-first")
+        evidence = weigh_labels(first, data)
+        # Where suspects keep their labels there is nothing new to learn.
+        changed = not np.array_equal(evidence.targets[data.given >= 0].argmax(axis=1), data.given[data.given >= 0])
+        targets = evidence.targets if evidence.rate and changed else None
+        fits = {
+            name: first if name == witness and targets is None else _relearn(data, run, name, targets)
+            for name in data.features
+        }
+        learnt = joined(fits, data, run.config)
+        if vectors:
+            learnt = with_song_machine(learnt, data, run, vectors, evidence.song_rate)
+        return replace(
+            learnt,
+            clean=evidence.clean,
+            flagged=evidence.clean < 0.5,
+            guesses=evidence.guesses,
+            noise_rate=evidence.rate,
+        )
+
+    def passes(self, epochs: Mapping[str, int], members: int) -> int:
+        """Return how many passes progress should count on at most."""
+        return members * (sum(epochs.values()) + min(epochs.values()))
+
+
+def _relearn(data: TrainingSet, run: Run, frontend: str, targets: Float64 | None) -> SegmentFit:
+    return run.cross_fit(data.of(frontend), Mixup, name=frontend, targets=targets)
+
+
+class BlendPredictor:
+    """A segment model, and for songs a blend of its mean with the vote of a song machine."""
+
+    def __init__(self, segments: Predictor, machine: SongMachine, blend: SongBlend, frontends: list[str]) -> None:
+        self.segments, self.machine, self.blend, self.frontends = segments, machine, blend, frontends
+
+    def predict(self, features: Mapping[str, NDArray[np.floating]], song: Int64) -> Prediction:
+        """Return probabilities for whole songs."""
+        segments = self.segments.predict(features, song).segments
+        votes = self.machine.votes(summaries(features, song, self.frontends))
+        _, index = np.unique(song, return_inverse=True)
+        return Prediction(segments, self.blend.probabilities(song_mean(segments, song), votes[index]))
+
+
+def summaries(features: Mapping[str, NDArray[np.floating]], song: Int64, frontends: list[str]) -> Float64:
+    """Return summaries of whole songs on all vector frontends, shape (N, F)."""
+    return np.concatenate([song_summaries(features[name], song) for name in frontends], axis=1)
+
+
+def with_song_machine(
+    learnt: MethodFit, data: TrainingSet, run: Run, frontends: list[str], song_rate: float
+) -> MethodFit:
+    """Add a song machine to what was learnt on segments; its votes on training songs are held out as theirs are."""
+    labels = data.song_labels()
+    part = song_parts(labels, data.groups, parts=run.config.members, seed=run.seed)
+    x = summaries(data.features, data.song, frontends)
+    votes = np.full((len(labels), data.classes), np.nan)
+    for p in range(run.config.members):
+        train = (part >= 0) & (part != p)
+        votes[part == p] = fit_song_machine(x[train], labels[train], data.classes).votes(x[part == p])
+    labelled = labels != UNLABELLED
+    means = song_mean(learnt.out_of_fold.segments, data.song)
+    first = np.unique(data.song, return_index=True)[1]
+    blend = fit_blend(means[first][labelled], votes[labelled], labels[labelled], song_rate)
+    machine = fit_song_machine(x[labelled], labels[labelled], data.classes)
+    return replace(
+        learnt,
+        predictor=BlendPredictor(learnt.predictor, machine, blend, frontends),
+        out_of_fold=Prediction(learnt.out_of_fold.segments, blend.probabilities(means, votes[data.song])),
+    )
+
+
+def fit_song_machine(x: Float64, labels: Int64, classes: int) -> SongMachine:
+    """Fit a support vector machine for each pair of labels (C = 1), on summaries of shape (N, F).
+
+    Pairs that vote score higher than one machine a label against all others: see `benchmarks/quality/log.md`.
+
+    References
+    ----------
+    C. Cortes, V. Vapnik. Support-vector networks. Machine Learning 20, 1995.
+    U. Kressel. Pairwise classification and support vector machines. Advances in Kernel Methods, 1999.
+    """
+    from sklearn.svm import SVC
+
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    scale = np.where(deviation > 1e-9, deviation, np.inf)  # what never varies says nothing
+    support = standardised(x, mean, scale)
+    kernel = gaussian_kernel(support, support)
+    pairs = list(combinations(range(classes), 2))
+    weights, bias = np.zeros((len(x), len(pairs))), np.zeros(len(pairs))
+    for p, (i, j) in enumerate(pairs):
+        rows = np.flatnonzero((labels == i) | (labels == j))
+        if len(np.unique(labels[rows])) < 2:
+            bias[p] = 1.0 if (labels[rows] == i).any() else -1.0
+            continue
+        machine = SVC(C=1.0, kernel="precomputed").fit(kernel[np.ix_(rows, rows)], labels[rows] == i)
+        weights[rows[machine.support_], p] = machine.dual_coef_[0]
+        bias[p] = machine.intercept_[0]
+    used = weights.any(axis=1)
+    return SongMachine(mean, scale, support[used], weights[used], bias)
+
+
+def fit_blend(means: Float64, votes: Float64, labels: Int64, song_rate: float) -> SongBlend:
+    """Fit the blend on held-out songs by the likelihood of the given labels, a share of which is wrong.
+
+    Parameters
+    ----------
+    means, votes : array, shape (N, K)
+        Held-out mean probabilities and votes.
+    labels : array of int, shape (N,)
+    song_rate : float
+        Share of wrong song labels (see `estimate_noise`).
+    """
+    from scipy.optimize import minimize
+
+    classes = means.shape[1]
+    rows = np.arange(len(labels))
+    logs = np.log(np.clip(means, 1e-4, 1))
+
+    def loss(x: Float64) -> float:
+        weights = np.exp(np.clip(x, -6, 3))
+        q = np.exp(log_softmax(weights[0] * logs + weights[1] * votes, axis=1))[rows, labels]
+        likelihood = (1 - song_rate) * q + song_rate / (classes - 1) * (1 - q)
+        return float(-np.log(likelihood + 1e-12).mean() + 1e-3 * (x**2).sum())
+
+    best = minimize(loss, np.array([0.0, -1.0]), method="Nelder-Mead").x
+    of_mean, of_votes = np.exp(np.clip(best, -6, 3))
+    return SongBlend(float(of_mean), float(of_votes))

@@ -1,0 +1,148 @@
+"""emoseg's own learner: how many labels are wrong, which, and what songs as a whole add."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from planted import SMALL, Blobs, blobs
+
+from emoseg.learning.methods import METHODS
+from emoseg.learning.methods.base import Run, TrainingSet
+from emoseg.learning.methods.evidence import EvidenceLearner, fit_blend, fit_song_machine, weigh_labels
+from emoseg.learning.methods.inherit import Mixup
+from emoseg.learning.noise import estimate_noise
+from emoseg.metrics import auroc
+from emoseg.types import UNLABELLED, Float64, Int64
+
+
+def training_set(data: Blobs) -> TrainingSet:
+    learning = data.learning_set()
+    return TrainingSet({"blobs": learning.features}, learning.given, learning.song, learning.groups, 3)
+
+
+def predictions(rate: float, *, n: int = 4000, sharpness: float = 1.5, seed: int = 0) -> tuple[Float64, Int64, Int64]:
+    """Draw calibrated predictions, true labels from them, and given labels of which a share is wrong."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.full(4, 0.3), n)
+    true = np.array([rng.choice(4, p=row) for row in p])
+    given = true.copy()
+    wrong = rng.permutation(n)[: round(rate * n)]
+    given[wrong] = (true[wrong] + rng.integers(1, 4, len(wrong))) % 4
+    # Over-confident by a temperature, as networks are.
+    p = p**sharpness
+    return p / p.sum(axis=1, keepdims=True), true, given
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.4])
+def test_the_noise_rate_is_found_under_a_wrong_calibration(rate: float) -> None:
+    p, true, given = predictions(rate)
+    found = estimate_noise(p, given)
+    assert found.rate == pytest.approx(rate, abs=0.03)
+    assert found.temperature == pytest.approx(1.5, abs=0.15)
+    if rate:
+        # The posterior knows more than prediction or label alone.
+        right = (found.posterior.argmax(axis=1) == true).mean()
+        assert right > max((p.argmax(axis=1) == true).mean(), (given == true).mean()) + 0.01
+    else:
+        assert (found.posterior.argmax(axis=1) == given).all()
+
+
+def test_a_weak_predictor_is_not_taken_for_noise() -> None:
+    rng = np.random.default_rng(1)
+    given = rng.integers(0, 4, 3000)
+    p = rng.dirichlet(np.full(4, 5.0), 3000)
+    p[np.arange(3000), given] += 0.1  # barely better than chance, and over-confident in it
+    p = (p / p.sum(axis=1, keepdims=True)) ** 3
+    assert estimate_noise(p / p.sum(axis=1, keepdims=True), given).rate < 0.05
+
+
+def test_clean_labels_are_left_alone() -> None:
+    data = blobs(3)
+    fit = METHODS["emoseg"].fit(training_set(data), Run(SMALL, 0))
+    assert fit.noise_rate < 0.02
+    assert not fit.flagged.any()
+    assert list(fit.history) == ["blobs"]
+    plain = Run(SMALL, 0).cross_fit(data.learning_set(), Mixup, name="plain")
+    np.testing.assert_array_equal(fit.out_of_fold.segments, plain.out_of_fold)
+
+
+def test_odd_stretches_are_found_and_relearnt() -> None:
+    data = blobs(4, stretches=0.5)
+    fit = METHODS["emoseg"].fit(training_set(data), Run(SMALL, 0))
+    assert auroc(data.right, fit.clean) > 0.95
+    assert fit.noise_rate == pytest.approx(0.25, abs=0.06)
+    assert (fit.flagged == ~data.right).mean() > 0.93
+    assert (fit.guesses.argmax(axis=1) == data.true)[fit.flagged].mean() > 0.85
+
+
+def test_labels_given_one_by_one_are_judged_by_their_sisters() -> None:
+    data = blobs(5, flips=0.3)
+    fit = METHODS["emoseg"].fit(training_set(data), Run(SMALL, 0))
+    assert auroc(data.right, fit.clean) > 0.99
+    assert (fit.guesses.argmax(axis=1) == data.true).mean() > (data.given == data.true).mean() + 0.2
+
+
+def test_songs_labelled_wrongly_as_a_whole_keep_their_label_but_are_named() -> None:
+    clean = blobs(6, songs=120)
+    rng = np.random.default_rng(0)
+    wrong_songs = rng.permutation(120)[:24]
+    given = clean.given.copy()
+    members = np.isin(clean.song, wrong_songs)
+    given[members] = (given[members] + rng.integers(1, 3, 120)[clean.song[members]]) % 3
+    data = replace(clean, given=given)
+    found = weigh_labels(Run(SMALL, 0).cross_fit(data.learning_set(), Mixup, name="first"), training_set(data))
+    assert found.song_rate == pytest.approx(0.2, abs=0.06)
+    assert found.rate == pytest.approx(0.2, abs=0.06)
+    assert auroc(data.right, found.clean) > 0.95
+    np.testing.assert_array_equal(found.targets.argmax(axis=1), given)
+
+
+def test_unlabelled_songs_are_neither_judged_nor_learnt_from() -> None:
+    data = blobs(7, stretches=0.5)
+    given = np.where(data.song % 4 == 0, UNLABELLED, data.given)
+    fit = METHODS["emoseg"].fit(training_set(replace(data, given=given)), Run(SMALL, 0))
+    assert np.isnan(fit.clean[given == UNLABELLED]).all()
+    assert not fit.flagged[given == UNLABELLED].any()
+    assert np.isfinite(fit.clean[given != UNLABELLED]).all()
+
+
+def test_the_song_machine_votes_for_the_class_of_a_song() -> None:
+    rng = np.random.default_rng(8)
+    labels = np.arange(90) % 3
+    x = 3 * np.eye(3, 6)[labels] + rng.normal(size=(90, 6))
+    constant = np.column_stack([x, np.full(90, 7.0)])
+    machine = fit_song_machine(constant[:60], labels[:60], 3)
+    votes = machine.votes(constant[60:])
+    assert (votes.argmax(axis=1) == labels[60:]).mean() > 0.9
+    np.testing.assert_allclose(votes.sum(axis=1), 0, atol=1e-12)
+    assert np.abs(votes).max() <= 2
+    # What never varied in training says nothing of a song where it does.
+    constant[60:, -1] = 1e6
+    np.testing.assert_array_equal(machine.votes(constant[60:]), votes)
+
+
+def test_a_song_machine_without_songs_of_a_label_votes_against_it() -> None:
+    labels = np.array([0, 1] * 10)
+    x = np.random.default_rng(0).normal(size=(20, 3)) + 4 * labels[:, None]
+    votes = fit_song_machine(x, labels, 3).votes(x)
+    assert (votes.argmax(axis=1) == labels).all()
+    assert (votes[:, 2] < -1.9).all()
+
+
+def test_the_blend_weighs_each_source_by_what_it_predicts() -> None:
+    rng = np.random.default_rng(9)
+    labels = rng.integers(0, 3, 300)
+    good = np.full((300, 3), 0.2) + 0.4 * np.eye(3)[np.where(rng.random(300) < 0.9, labels, (labels + 1) % 3)]
+    noise = rng.normal(size=(300, 3))
+    trusting_means = fit_blend(good, noise, labels, 0.0)
+    assert trusting_means.of_votes < 0.1
+    assert (trusting_means.probabilities(good, noise).argmax(axis=1) == labels).mean() > 0.85
+    informative = 2 * np.eye(3)[labels] - 1 + rng.normal(size=(300, 3))
+    trusting_votes = fit_blend(rng.dirichlet(np.ones(3), 300), informative, labels, 0.0)
+    assert trusting_votes.of_votes > 3 * trusting_votes.of_mean
+
+
+def test_progress_counts_the_second_cross_fit_of_the_cheapest_frontend() -> None:
+    assert EvidenceLearner().passes({"a": 12, "b": 16}, 4) == 4 * (12 + 16 + 12)
