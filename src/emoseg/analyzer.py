@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from emoseg.audio import SegmentReader
+from emoseg.audio import SegmentReader, as_recording
 from emoseg.errors import ConfigError
 from emoseg.frontends import build_frontend
 from emoseg.model import ModelFolder, load_model
-from emoseg.types import Analysis, EmotionSpace, Float64, Recording, SegmentEmotion, SongEmotion, Span
+from emoseg.sound_kind import sound_evidence, sound_kinds
+from emoseg.timeline import course, join_spans
+from emoseg.types import UNSURE, Analysis, EmotionSpace, Float64, Recording, SegmentEmotion, SongEmotion
+
+_LEAST_MUSIC = 0.25  # share of the segments; below it a recording is named after what it mostly is
 
 
 class Analyzer:
@@ -22,13 +30,22 @@ class Analyzer:
     model : ModelFolder or path
         A model folder, loaded or not.
     hop_s : float, optional
-        Distance between segments in seconds; default the model's own.
+        Distance between segments in seconds; default the model's own. A smaller one tells changes more finely.
+
+    Raises
+    ------
+    ModelError
+        The model folder is not whole, was altered, or needs another version.
+    ConfigError
+        `hop_s` is out of range.
 
     Examples
     --------
-    >>> analysis = Analyzer("model").analyze("song.mp3")  # doctest: +SKIP
-    >>> analysis.song.label  # doctest: +SKIP
+    >>> analyzer = Analyzer("model")  # doctest: +SKIP
+    >>> analyzer.analyze("song.mp3").song.label  # doctest: +SKIP
     'Q1'
+    >>> analyzer.analyze(samples, sample_rate_hz=44100).spans[0]  # doctest: +SKIP
+    Span(start_s=0.0, end_s=12.0, label='Q1')
     """
 
     def __init__(self, model: ModelFolder | str | os.PathLike[str], *, hop_s: float | None = None) -> None:
@@ -39,81 +56,107 @@ class Analyzer:
         self.segment = config.segment if hop_s is None else config.segment.model_copy(update={"hop_s": hop_s})
         self.frontends = [build_frontend(frontend, config.segment) for frontend in config.frontends]
 
-    def analyze(self, source: str | os.PathLike[str] | Recording) -> Analysis:
+    def analyze(
+        self,
+        source: str | os.PathLike[str] | Recording | NDArray[Any],
+        *,
+        sample_rate_hz: int | None = None,
+        batch: int = 64,
+    ) -> Analysis:
         """Return the emotion of a recording, in segments and as a whole.
 
         Parameters
         ----------
-        source : path or Recording
-            A file, or samples in memory. Long files are read in blocks.
+        source : path, Recording or array
+            A file, or samples in memory: shape (n,), or (n, C) with C channels, which are averaged; floating point in
+            [-1, 1], or integers, whose full scale counts as 1. Long files are read in blocks.
+        sample_rate_hz : int, optional
+            Of an array, which needs one.
+        batch : int
+            Segments computed at a time; the result does not depend on it.
 
         Raises
         ------
         AudioError
             The recording cannot be decoded or is not usable; the message says why.
+        ConfigError
+            An array without a sample rate, or a sample rate with something else.
         """
-        reader = SegmentReader(source, segment=self.segment)
-        starts, ends, parts = [], [], []
-        for batch in reader:
-            starts.append(batch.start_s)
-            ends.append(batch.end_s)
-            features = {frontend.name: frontend(batch.samples) for frontend in self.frontends}
+        source = as_recording(source, sample_rate_hz)
+        reader = SegmentReader(source, segment=self.segment, batch=batch)
+        config, space = self.model.config.timeline, self.model.space
+        starts, ends, parts, found = [], [], [], []
+        for part in reader:
+            starts.append(part.start_s)
+            ends.append(part.end_s)
+            if config.sounds:
+                found.append(sound_evidence(part.samples, self.segment.sample_rate_hz))
+            features = {frontend.name: frontend(part.samples) for frontend in self.frontends}
             parts.append(self.model.segment_probabilities(features))
-        probabilities = np.concatenate(parts)
-        segments = _segments(self.model.space, np.concatenate(starts), np.concatenate(ends), probabilities)
+        start_s, end_s, probabilities = np.concatenate(starts), np.concatenate(ends), np.concatenate(parts)
+        sounds: Sequence[str] = ("music",) * len(start_s)
+        if found:
+            # A model with a label of that name speaks of it itself.
+            kinds = sound_kinds(np.concatenate(found), start_s)
+            sounds = ["music" if kind in space.labels else kind for kind in kinds]
+        unsure_below = config.unsure_threshold(len(space.labels))
+        answers = course(probabilities, sounds, labels=space.labels, segment=self.segment, config=config)
         return Analysis(
             path=source.path if isinstance(source, Recording) else os.fspath(source),
             duration_s=reader.duration_s,
             model_name=self.model.config.name,
             model_version=self.model.config.version,
-            space=self.model.space,
-            song=_song(self.model.space, self.model.song.predict(probabilities)),
-            segments=segments,
-            spans=join_spans(segments),
+            space=space,
+            song=self._song(probabilities, sounds, unsure_below),
+            segments=tuple(
+                _segment(space, float(start), float(end), p, sound, unsure_below)
+                for start, end, p, sound in zip(start_s, end_s, probabilities, sounds, strict=True)
+            ),
+            spans=join_spans(start_s, end_s, answers),
             peaks=reader.peaks,
+            unsure_below=unsure_below,
+            mean_span_s=config.mean_span_s,
+        )
+
+    def _song(self, probabilities: Float64, sounds: Sequence[str], unsure_below: float) -> SongEmotion:
+        music = np.array([sound == "music" for sound in sounds])
+        if music.mean() < _LEAST_MUSIC:
+            others = Counter(sound for sound in sounds if sound != "music")
+            return SongEmotion(others.most_common(1)[0][0], (), 0.0, None, None)
+        space = self.model.space
+        p = self.model.song.predict(probabilities[music])
+        return SongEmotion(
+            _answer(space, p, unsure_below),
+            tuple(p.tolist()),
+            float(p.max()),
+            _number(space.derived(p, "valence")),
+            _number(space.derived(p, "arousal")),
+            _number(space.spread(p, "valence")),
+            _number(space.spread(p, "arousal")),
         )
 
 
-def _derived(space: EmotionSpace, probabilities: Float64, axis: str) -> float | None:
-    value = space.derived(probabilities, axis)
+def _answer(space: EmotionSpace, p: Float64, unsure_below: float) -> str:
+    best = int(p.argmax())
+    return UNSURE if p[best] < unsure_below and UNSURE not in space.labels else space.labels[best]
+
+
+def _number(value: Float64 | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _segments(space: EmotionSpace, starts: Float64, ends: Float64, table: Float64) -> tuple[SegmentEmotion, ...]:
-    return tuple(
-        SegmentEmotion(
-            float(start),
-            float(end),
-            space.labels[int(p.argmax())],
-            tuple(p.tolist()),
-            _derived(space, p, "valence"),
-            _derived(space, p, "arousal"),
-        )
-        for start, end, p in zip(starts, ends, table, strict=True)
-    )
-
-
-def _song(space: EmotionSpace, p: Float64) -> SongEmotion:
-    best = int(p.argmax())
-    return SongEmotion(
-        space.labels[best],
+def _segment(
+    space: EmotionSpace, start_s: float, end_s: float, p: Float64, sound: str, unsure_below: float
+) -> SegmentEmotion:
+    if sound != "music":
+        return SegmentEmotion(start_s, end_s, sound, (), None, None, sound=sound)
+    return SegmentEmotion(
+        start_s,
+        end_s,
+        _answer(space, p, unsure_below),
         tuple(p.tolist()),
-        float(p[best]),
-        _derived(space, p, "valence"),
-        _derived(space, p, "arousal"),
+        _number(space.derived(p, "valence")),
+        _number(space.derived(p, "arousal")),
+        _number(space.spread(p, "valence")),
+        _number(space.spread(p, "arousal")),
     )
-
-
-def join_spans(segments: tuple[SegmentEmotion, ...]) -> tuple[Span, ...]:
-    """Join neighbouring segments with the same label.
-
-    Where segments overlap, each holds from its start to the start of the next.
-    """
-    spans: list[Span] = []
-    for i, segment in enumerate(segments):
-        end = min(segment.end_s, segments[i + 1].start_s) if i + 1 < len(segments) else segment.end_s
-        if spans and spans[-1].label == segment.label:
-            spans[-1] = Span(spans[-1].start_s, end, segment.label)
-        else:
-            spans.append(Span(segment.start_s, end, segment.label))
-    return tuple(spans)

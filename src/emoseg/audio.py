@@ -13,7 +13,8 @@ Decoders are tried in the order soundfile, PyAV (extra ``av``), the ``ffmpeg`` p
 - The two decoders of FFmpeg leave out packets that are broken, up to one twentieth of the file (PyAV measures this in
   time, the program in packets); a worse file is refused.
 
-Inside: `SegmentReader` for all uses, `read` for a whole recording at once, `find_audio` for folders.
+Inside: `SegmentReader` for all uses, `read` for a whole recording at once, `as_recording` for arrays, `find_audio` for
+folders.
 """
 
 from __future__ import annotations
@@ -165,6 +166,57 @@ def read(source: str | os.PathLike[str] | Recording, *, sample_rate_hz: int) -> 
     return Recording(np.concatenate(list(sound.blocks())), sample_rate_hz, sound.path)
 
 
+def as_recording(
+    source: str | os.PathLike[str] | Recording | NDArray[Any], sample_rate_hz: int | None
+) -> str | os.PathLike[str] | Recording:
+    """Return an array of samples as a mono `Recording`; a path or a `Recording` as it is.
+
+    Parameters
+    ----------
+    source : path, Recording or array
+        An array has shape (n,), or (n, C) with C channels, which are averaged. Floating-point samples are nominally in
+        [-1, 1]; the full scale of integers counts as 1 (unsigned ones are centred first).
+    sample_rate_hz : int or None
+        Of an array; None for everything else.
+
+    Raises
+    ------
+    ConfigError
+        An array without a sample rate, or a sample rate with something else.
+    AudioError
+        The array has another shape (``"rank"``) or type (``"dtype"``).
+    """
+    if not isinstance(source, np.ndarray):
+        if isinstance(source, Recording | str | os.PathLike):
+            if sample_rate_hz is not None:
+                raise ConfigError("sample_rate_hz goes with an array; a file or a Recording has its own")
+            return source
+        raise ConfigError(f"a recording is a path, a Recording or a numpy array, not {type(source).__name__}")
+    if sample_rate_hz is None:
+        raise ConfigError("an array of samples needs its sample rate: sample_rate_hz=...")
+    if source.ndim not in (1, 2):
+        raise AudioError(f"<array>: samples must have shape (n,) or (n, C), got {source.shape}", kind="rank")
+    if source.ndim == 2 and source.shape[1] > max(32, source.shape[0]):
+        raise AudioError(f"<array>: {source.shape} is shape (n, C) the wrong way round: transpose it", kind="rank")
+    frames = _scaled(source.reshape(len(source), -1))
+    if not frames.shape[1]:
+        raise AudioError(f"<array>: samples of shape {source.shape} have no channel", kind="empty")
+    return Recording(np.ascontiguousarray(_mono(frames)), sample_rate_hz)
+
+
+def _scaled(values: NDArray[Any]) -> Float32:
+    """Return samples of any numeric type as float32 in [-1, 1]."""
+    if values.dtype.kind == "u":
+        half = np.float64(2.0 ** (8 * values.dtype.itemsize - 1))
+        return np.asarray((values - half) / half, dtype=np.float32)
+    if values.dtype.kind == "i":
+        return np.asarray(values / 2.0 ** (8 * values.dtype.itemsize - 1), dtype=np.float32)
+    if values.dtype.kind != "f":
+        raise AudioError(f"<array>: samples must be real numbers, got {values.dtype}", kind="dtype")
+    with np.errstate(all="ignore"):  # float64 beyond float32 is caught as not finite
+        return np.asarray(values, dtype=np.float32)
+
+
 def find_audio(root: Path) -> list[Path]:
     """List the recordings in a folder and its sub-folders.
 
@@ -292,6 +344,8 @@ class _Sound:
                 at = (position + int(np.argmin(finite))) / rate
                 raise self._error(f"has a sample at {at:.3f} s that is not a finite number", "nonfinite")
             position += len(block)
+            # Minus zero becomes zero: floating-point files alone have it, and frontends count changes of sign.
+            block = block + np.float32(0)
             yield block if stream is None else stream.resample_chunk(block)
         if stream is not None:
             yield stream.resample_chunk(np.empty(0, dtype=np.float32), last=True)
@@ -455,7 +509,7 @@ def _soundfile_blocks(path: str) -> _Blocks:
             file = _ForwardFile(name)
     except soundfile.LibsndfileError as error:
         # It tried the suffix's format last and mistakes the outcome for a missing file; the file was seen to exist.
-        told = error.error_string
+        told = _one_line(error.error_string)
         raise _Refused("Format not recognised." if "does not exist" in told else told) from error
     except TypeError as error:  # headerless formats by suffix, such as .raw
         raise _Refused(str(error)) from error
@@ -470,7 +524,7 @@ def _soundfile_blocks(path: str) -> _Blocks:
                 else:
                     frames = file.read(size, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
-                raise _Refused(error.error_string) from error
+                raise _Refused(_one_line(error.error_string)) from error
             if not len(frames):
                 return
             yield file.samplerate, _mono(frames)
@@ -555,8 +609,10 @@ def _pyav_blocks(path: str) -> _Blocks:
                 count += len(waiting[-1])
             if waiting:
                 yield rate, np.concatenate(waiting)
-    except (av.FFmpegError, ValueError) as error:
-        raise _Refused(str(error)) from error
+    except av.FFmpegError as error:  # its text is a number, the words, and the path again
+        raise _Refused(error.strerror or type(error).__name__) from error
+    except (ValueError, RuntimeError, MemoryError) as error:  # PyAV's own, on streams that contradict themselves
+        raise _Refused(_one_line(str(error)) or type(error).__name__) from error
 
 
 def _pyav_frames(container: Any) -> Iterator[Any]:
@@ -580,23 +636,22 @@ def _pyav_frames(container: Any) -> Iterator[Any]:
                 end_s = frame.time + duration_s
             yield frame
     if broken is not None and not decoded_s:
-        raise _Refused(str(broken)) from broken
+        raise _Refused(getattr(broken, "strerror", None) or _one_line(str(broken))) from broken
     # Broken sound is often dropped before decoding, without a word; then the time stamps tell more than the errors.
     span_s = end_s - (start_s or 0.0)
     if span_s - decoded_s > _BROKEN * span_s:
         raise _Refused(f"{span_s - decoded_s:.1f} s of {span_s:.1f} s are missing or broken")
 
 
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:_WORDS]
+
+
 def _frame_samples(frame: Any) -> Float32:
     """Return the samples of a PyAV frame as float32 in [-1, 1], shape (n, C)."""
     values: NDArray[Any] = frame.to_ndarray()
     values = values.T if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels)
-    if values.dtype.kind == "u":
-        return values.astype(np.float32) / np.float32(128) - np.float32(1)
-    if values.dtype.kind == "i":
-        return values.astype(np.float32) / np.float32(2.0 ** (8 * values.dtype.itemsize - 1))
-    with np.errstate(all="ignore"):  # float64 beyond float32 is caught as not finite
-        return np.asarray(values, dtype=np.float32)
+    return _scaled(values)
 
 
 def _ffmpeg_blocks(path: str, *, program: str) -> _Blocks:

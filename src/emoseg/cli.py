@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -46,13 +47,24 @@ Cache = Annotated[
 ]
 
 
+# Typer has a copy of click inside, whose errors it does not export; all wrong usage is of the class behind this one.
+_UsageError = cast(type[Exception], typer.BadParameter.__mro__[1])
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line; turn every expected failure into one line on stderr and an exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # JSON is UTF-8 everywhere, and a file name that is no valid text must not stop a report.
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        app(prog_name="emoseg")
+        status = app(prog_name="emoseg", standalone_mode=False)
+        if status == _INTERRUPTED:  # which typer makes of Ctrl-C
+            sys.stderr.write("emoseg: interrupted\n")
+        sys.exit(status)
+    except _UsageError as error:
+        sys.stderr.write(_usage_line(error))
+        sys.exit(2)
     except EmosegError as error:
         sys.stderr.write(f"emoseg: {error}\n")
         sys.exit(2)
@@ -62,7 +74,19 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("emoseg: interrupted\n")
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
+
+
+def _usage_line(error: Any) -> str:
+    """Return one line that says what is wrong with the command and where its help is; a bare command gets its help."""
+    message = error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return f"{message}\n" if message else ""
+    command = error.ctx.command_path if error.ctx else "emoseg"
+    problem = " ".join(message.split()).rstrip(".").replace("Value error, ", "")
+    if type(error).__name__ == "NoSuchOption" and command == "emoseg analyze":
+        problem += "; a file whose name begins with '-' goes after '--'"
+    return f"emoseg: {problem} (try '{command} --help')\n"
 
 
 def _version(wanted: bool) -> None:
@@ -88,7 +112,12 @@ def analyze(
         Path | None, typer.Option(metavar="DIR", help="Folder for the files that --format asks for.")
     ] = None,
     formats: Annotated[
-        list[str] | None, typer.Option("--format", help="json, csv, audacity, sonic-visualiser, html; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="json, csv, jams, audacity, sonic-visualiser, html, png: a file a recording; jsonl, parquet: one file "
+            "for all. Repeatable.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout instead of a table.")] = False,
     hop: Annotated[
@@ -100,12 +129,12 @@ def analyze(
     from emoseg.analyzer import Analyzer
     from emoseg.progress import progress
     from emoseg.types import AnalysisFailure
-    from emoseg.writers import FORMATS, common_root, json_lines, write
+    from emoseg.writers import COLLECTIONS, FORMATS, collection, common_root, json_lines, write
 
-    formats = formats or []
-    unknown = [name for name in formats if name not in FORMATS]
+    formats = list(dict.fromkeys(formats or []))
+    unknown = [name for name in formats if name not in FORMATS and name not in COLLECTIONS]
     if unknown:
-        raise ConfigError(f"format {unknown[0]!r} is unknown; choose from {', '.join(FORMATS)}")
+        raise ConfigError(f"format {unknown[0]!r} is unknown; choose from {', '.join([*FORMATS, *COLLECTIONS])}")
     if bool(formats) != bool(out):
         raise ConfigError("--format and --out go together: what to write, and where")
     if model is None:
@@ -116,7 +145,9 @@ def analyze(
     root = common_root(readable) if out and len(readable) > 1 else None
     analyses: list[Analysis] = []
     failures: list[AnalysisFailure] = []
-    with progress("analysing", len(found), unit="recordings", quiet=quiet or len(found) < 2) as bar:
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress("analysing", len(found), unit="recordings", quiet=quiet or len(found) < 2))
+        collections = [stack.enter_context(collection(out, format=f)) for f in formats if out and f in COLLECTIONS]
         for item in found:
             result: Analysis | AnalysisFailure
             try:
@@ -130,8 +161,10 @@ def analyze(
             elif not as_json:
                 analyses.append(result)
             if out and not isinstance(result, AnalysisFailure):
-                for name in formats:
+                for name in [name for name in formats if name in FORMATS]:
                     write(result, out, format=name, root=root)
+            for table in collections:
+                table.add(result)
             bar.advance()
     if not as_json:
         _show(analyses, failures)

@@ -62,6 +62,30 @@ class SegmentConfig(_Frozen):
         return round(self.hop_s * self.sample_rate_hz)
 
 
+class TimelineConfig(_Frozen):
+    """How segment probabilities become answers over time; a model folder carries its own."""
+
+    mean_span_s: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        description="How long one emotion lasts on average: larger values give fewer, longer spans.",
+    )
+    unsure_below: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Probability of the best label below which the answer is 'unsure'; default: a third of the way "
+        "from chance (1 / number of labels) to certainty, which is 0.5 for four labels. 0 turns it off.",
+    )
+    sounds: bool = Field(True, description="Name speech, noise and silence instead of giving them an emotion.")
+
+    def unsure_threshold(self, labels: int) -> float:
+        """Return `unsure_below`, or its default for a number of labels."""
+        chance = 1 / labels
+        return chance + (1 - chance) / 3 if self.unsure_below is None else self.unsure_below
+
+
 class LogMelConfig(_Frozen):
     """Log-mel spectrogram, for the convolutional network."""
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from emoseg.config import FrontendConfig, SegmentConfig, first_problem
+from emoseg.config import FrontendConfig, SegmentConfig, TimelineConfig, first_problem
 from emoseg.errors import ConfigError, ModelError
 from emoseg.frontends import build_frontend
 from emoseg.song import SongModel, song_model_from_arrays
@@ -46,6 +46,7 @@ class ModelConfig(BaseModel):
     frontends: tuple[FrontendConfig, ...]
     frontend_versions: tuple[int, ...]
     resampler: str = "soxr HQ"
+    timeline: TimelineConfig = Field(TimelineConfig(), description="How segments become answers over time.")
     training: dict[str, Any] = Field(description="Corpus, its hash and licence terms, method, settings, seed.")
     figures: dict[str, float] = Field(description="Measured on out-of-fold training songs.")
     checksums: dict[str, str] = Field(description="BLAKE2b of every other file that analysis reads.")
@@ -80,10 +81,17 @@ class ModelFolder:
             raise ModelError(f"{self.path / SEGMENT_FILE}: cannot be loaded: {error}") from error
 
     def segment_probabilities(self, features: dict[str, NDArray[np.float32]]) -> Float64:
-        """Return probabilities of shape (B, K) from features, an array of shape (B, ...) for each frontend."""
-        inputs = {f.name: features[f.name] for f in self.config.frontends}
-        (out,) = self.session.run(["probabilities"], inputs)
-        return np.asarray(out, dtype=np.float64)
+        """Return probabilities of shape (B, K) from features, an array of shape (B, ...) for each frontend.
+
+        One segment at a time: products of matrices sum in another order at another size, and a segment's probabilities
+        must not depend on how many others it came with.
+        """
+        names = [frontend.name for frontend in self.config.frontends]
+        rows = [
+            self.session.run(["probabilities"], {name: features[name][i : i + 1] for name in names})[0]
+            for i in range(len(features[names[0]]))
+        ]
+        return np.concatenate(rows).astype(np.float64)
 
 
 def load_model(path: str | Path) -> ModelFolder:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,15 @@ class EmotionSpace:
             return None
         return np.asarray(np.asarray(probabilities, dtype=np.float64) @ np.asarray(positions, dtype=np.float64))
 
+    def spread(self, probabilities: NDArray[Any], axis: str) -> Float64 | None:
+        """Return the standard deviation of the labels' positions on an axis; arguments and shape as for `derived`."""
+        mean = self.derived(probabilities, axis)
+        if mean is None:
+            return None
+        positions = np.array([getattr(a, axis) for a in self.axes], dtype=np.float64)
+        square = np.asarray(probabilities, dtype=np.float64) @ positions**2
+        return np.asarray(np.sqrt(np.maximum(square - mean**2, 0.0)))
+
     def to_json(self) -> dict[str, Any]:
         """Return the space as in the analysis schema."""
         axes = {
@@ -144,9 +154,31 @@ class Section:
     label: str
 
 
+UNSURE = "unsure"
+SOUNDS = ("speech", "noise", "silence")
+STATES = (UNSURE, *SOUNDS)
+"""What an answer may say instead of a label of the space; a state that is itself a label of the space is not used."""
+
+
 @dataclass(frozen=True)
 class SegmentEmotion:
-    """The emotion of one segment; valence and arousal are derived from the probabilities, or None."""
+    """The emotion of one segment.
+
+    Parameters
+    ----------
+    start_s, end_s : float
+    label : str
+        The answer for this segment alone: a label of the space, or one of `STATES`.
+    probabilities : tuple of float
+        In the order of the space; empty where the sound is not music.
+    valence, arousal : float or None
+        Derived from the probabilities; None without music or without the axis.
+    valence_sd, arousal_sd : float or None
+        Standard deviation of the label's place on the axis under the probabilities: 0 where all labels with any
+        probability lie at one place, 1 where both ends are equally probable.
+    sound : str
+        ``"music"`` or one of `SOUNDS`.
+    """
 
     start_s: float
     end_s: float
@@ -154,26 +186,52 @@ class SegmentEmotion:
     probabilities: tuple[float, ...]
     valence: float | None
     arousal: float | None
+    valence_sd: float | None = None
+    arousal_sd: float | None = None
+    sound: str = "music"
 
 
 @dataclass(frozen=True)
 class SongEmotion:
-    """The emotion of a whole recording; `confidence` is the calibrated probability of `label`."""
+    """The emotion of a whole recording, from the segments of it that are music.
+
+    Parameters
+    ----------
+    label : str
+        The answer: a label of the space, ``"unsure"``, or what the recording is where hardly any of it is music.
+    probabilities : tuple of float
+        Calibrated, in the order of the space; empty where the recording is not music.
+    confidence : float
+        The largest of the probabilities; 0 where there are none.
+    valence, arousal, valence_sd, arousal_sd : float or None
+        As in `SegmentEmotion`.
+    """
 
     label: str
     probabilities: tuple[float, ...]
     confidence: float
     valence: float | None
     arousal: float | None
+    valence_sd: float | None = None
+    arousal_sd: float | None = None
 
 
 @dataclass(frozen=True)
 class Span:
-    """Neighbouring segments with the same label, joined."""
+    """A stretch of one answer: a label of the space, or one of `STATES`; spans are the smoothed segments."""
 
     start_s: float
     end_s: float
     label: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change point: where one span ends and the next begins."""
+
+    time_s: float
+    before: str
+    after: str
 
 
 @dataclass(frozen=True)
@@ -181,6 +239,7 @@ class Analysis:
     """The emotion of one recording over time; what every writer writes.
 
     `peaks` is the waveform's envelope for pictures, shape (P, 2), minimum and maximum of each of P equal stretches.
+    `unsure_below` and `mean_span_s` are the settings of the rules that `rules` tells in words.
     """
 
     path: str
@@ -192,6 +251,29 @@ class Analysis:
     segments: tuple[SegmentEmotion, ...]
     spans: tuple[Span, ...]
     peaks: Float32 = field(repr=False, compare=False)
+    unsure_below: float = 0.0
+    mean_span_s: float = 10.0
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """The change points, in order."""
+        return tuple(Change(b.start_s, a.label, b.label) for a, b in pairwise(self.spans))
+
+    def spans_of_segments(self) -> tuple[Span, ...]:
+        """Return for each segment the span that its middle lies in."""
+        ends = np.array([span.end_s for span in self.spans])
+        middles = np.array([(segment.start_s + segment.end_s) / 2 for segment in self.segments])
+        return tuple(self.spans[i] for i in np.minimum(np.searchsorted(ends, middles, side="right"), len(ends) - 1))
+
+    @property
+    def rules(self) -> dict[str, str]:
+        """How the answers were made, in words, to be printed with every result."""
+        return {
+            UNSURE: f"the most probable label has a probability below {self.unsure_below:.2f}",
+            "spans": "the most probable course of the segments' labels where one emotion lasts "
+            f"{self.mean_span_s:g} s on average",
+            "sound": "speech, noise and silence are found in the sound itself and are given no emotion",
+        }
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ installed command itself. One tiny model is learnt for the whole file.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -170,12 +171,26 @@ def test_version() -> None:
     ],
 )
 def test_wrong_usage_is_status_2_and_says_how(call: Call, args: tuple[str, ...]) -> None:
+    command = "emoseg corpus synth" if args[0] == "corpus" else f"emoseg {args[0]}"
+    refused(call(*args), f"(try '{'emoseg' if args[0] == 'nonsense' else command} --help')")
+
+
+def test_a_file_name_with_a_leading_dash(call: Call, lab: Lab, songs: list[Path], tmp_path: Path) -> None:
+    name = "-q 日本 é.flac"
+    shutil.copy(songs[0], tmp_path / name)
+    refused(call("analyze", "-x.flac", "--model", lab.model), "goes after '--'")
+    with contextlib.chdir(tmp_path):
+        outcome = call("analyze", "--model", lab.model, "--json", "--", name)
+    assert outcome.status == 0, outcome
+    assert json.loads(outcome.out)["path"] == name
+
+
+@pytest.mark.parametrize("args", [(), ("corpus",)])
+def test_a_bare_command_prints_its_help(call: Call, args: tuple[str, ...]) -> None:
     outcome = call(*args)
     assert outcome.status == 2
-    assert outcome.out == ""
-    assert "Usage: emoseg" in outcome.err
-    assert "--help" in outcome.err
-    assert "Traceback" not in outcome.err
+    assert "Usage: emoseg" in outcome.out + outcome.err
+    assert "--help" in outcome.out + outcome.err
 
 
 # --- train -----------------------------------------------------------------------------------------------------------
@@ -298,12 +313,17 @@ def test_what_the_system_refuses_is_one_line(lab: Lab, call: Call, tmp_path: Pat
 # --- analyze ---------------------------------------------------------------------------------------------------------
 
 SPACE_KEYS = ["name", "labels", "axes", "rule"]
-SONG_KEYS = ["label", "probabilities", "confidence", "valence", "arousal"]
-SEGMENT_KEYS = ["start_s", "end_s", "label", "probabilities", "valence", "arousal"]
+AXES = ["valence", "arousal", "valence_sd", "arousal_sd"]
+SONG_KEYS = ["label", "probabilities", "confidence", *AXES]
+SEGMENT_KEYS = ["start_s", "end_s", "label", "probabilities", *AXES, "sound"]
 
 
 def check_analysis(result: dict[str, Any], path: Path, duration_s: float) -> None:
-    assert list(result) == ["schema", "path", "duration_s", "model", "space", "song", "segments", "spans"]
+    told = ["schema", "path", "duration_s", "model", "space", "song", "segments", "spans", "changes", "rules"]
+    assert list(result) == told
+    assert result["rules"]["unsure_below"] == 0.5
+    assert result["rules"]["unsure"] == "the most probable label has a probability below 0.50"
+    assert [c["time_s"] for c in result["changes"]] == [span["start_s"] for span in result["spans"][1:]]
     assert result["schema"] == "emoseg.analysis/1"
     assert result["path"] == str(path)
     assert result["duration_s"] == pytest.approx(duration_s, abs=0.1)
@@ -312,12 +332,13 @@ def check_analysis(result: dict[str, Any], path: Path, duration_s: float) -> Non
     assert result["space"]["labels"] == QUADRANTS
     song = result["song"]
     assert list(song) == SONG_KEYS
-    assert song["confidence"] == song["probabilities"][song["label"]] == max(song["probabilities"].values())
+    assert song["confidence"] == max(song["probabilities"].values())
     for part in [song, *result["segments"]]:
         p = part["probabilities"]
         assert list(p) == QUADRANTS
         assert sum(p.values()) == pytest.approx(1, abs=1e-5)
-        assert part["label"] == max(p, key=lambda label: p[label])
+        best = max(p, key=lambda label: p[label])
+        assert part["label"] == (best if p[best] >= 0.5 else "unsure")
         assert part["valence"] == pytest.approx(p["Q1"] + p["Q4"] - p["Q2"] - p["Q3"], abs=1e-5)
         assert part["arousal"] == pytest.approx(p["Q1"] + p["Q2"] - p["Q3"] - p["Q4"], abs=1e-5)
     starts = [segment["start_s"] for segment in result["segments"]]
@@ -461,7 +482,7 @@ def test_analyze_a_folder_that_cannot_be_listed(
     assert outcome.status == 1
     first, second = map(json.loads, outcome.out.splitlines())
     assert first["error"] == {"type": "unreadable", "message": f"{tmp_path}: cannot be listed: Permission denied"}
-    assert second["song"]["label"] in QUADRANTS
+    assert second["song"]["label"] in [*QUADRANTS, "unsure"]
 
 
 def test_analyze_options_that_do_not_fit(lab: Lab, songs: list[Path], call: Call, tmp_path: Path) -> None:

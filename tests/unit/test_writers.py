@@ -81,17 +81,70 @@ def show(results: list[Analysis | AnalysisFailure], *, width: int = 80) -> str:
     return console.file.getvalue()
 
 
+def rendered(format: str, analysis: Analysis) -> str:
+    text = FORMATS[format].render(analysis)
+    assert isinstance(text, str)
+    return text
+
+
+def make_broadcast(path: str = "songs/show.flac") -> Analysis:
+    """Speech, a stretch without an answer, music, silence; the song itself unsure."""
+    music = make_analysis("3331111", path=path)
+    segments = list(music.segments)
+    for i, sound in ((0, "speech"), (1, "speech"), (6, "silence")):
+        old = segments[i]
+        segments[i] = SegmentEmotion(old.start_s, old.end_s, sound, (), None, None, sound=sound)
+    segments[2] = replace(segments[2], label="unsure", probabilities=(0.2, 0.1, 0.4, 0.3))
+    spans = (Span(0, 6, "speech"), Span(6, 9, "unsure"), Span(9, 18, "Q1"), Span(18, 21, "silence"))
+    song = replace(music.song, label="unsure", confidence=0.44, probabilities=(0.44, 0.2, 0.2, 0.16))
+    return replace(music, segments=tuple(segments), spans=spans, song=song, unsure_below=0.5)
+
+
 # JSON
+
+
+def test_json_names_what_is_not_music_and_gives_it_no_numbers() -> None:
+    data = to_json(make_broadcast())
+    assert [s["label"] for s in data["segments"]] == ["speech", "speech", "unsure", "Q1", "Q1", "Q1", "silence"]
+    assert [s["sound"] for s in data["segments"]] == ["speech", "speech", "music", "music", "music", "music", "silence"]
+    assert data["segments"][0]["probabilities"] == {}
+    assert data["segments"][0]["valence"] is data["segments"][0]["arousal_sd"] is None
+    assert data["segments"][2]["probabilities"]["Q3"] == 0.4
+    assert [(c["time_s"], c["from"], c["to"]) for c in data["changes"]] == [
+        (6, "speech", "unsure"),
+        (9, "unsure", "Q1"),
+        (18, "Q1", "silence"),
+    ]
+    assert data["rules"]["unsure_below"] == 0.5
+    assert "below 0.50" in data["rules"]["unsure"]
+
+
+@pytest.mark.parametrize("format", ["csv", "audacity", "sonic-visualiser", "jams", "html"])
+def test_every_text_tells_the_rule_behind_unsure(format: str) -> None:
+    text = rendered(format, make_broadcast())
+    assert "unsure" in text
+    assert "0.5" in text
+
+
+def test_csv_of_what_is_not_music_is_empty_cells() -> None:
+    rows = list(csv.DictReader(io.StringIO(rendered("csv", make_broadcast()))))
+    assert [row["span"] for row in rows] == ["speech", "speech", "unsure", "Q1", "Q1", "Q1", "silence"]
+    assert rows[0]["p_Q1"] == rows[0]["valence"] == rows[6]["arousal_sd"] == ""
+    assert (rows[2]["label"], rows[2]["p_Q3"], rows[2]["unsure_below"]) == ("unsure", "0.4", "0.5")
 
 
 def test_json_has_exactly_the_keys_of_the_schema_in_order() -> None:
     data = json.loads(dumps(make_analysis()))
-    assert list(data) == ["schema", "path", "duration_s", "model", "space", "song", "segments", "spans"]
+    told = ["schema", "path", "duration_s", "model", "space", "song", "segments", "spans", "changes", "rules"]
+    assert list(data) == told
     assert data["schema"] == "emoseg.analysis/1"
     assert data["model"] == {"name": "tiny", "version": "1.2"}
     assert list(data["space"]) == ["name", "labels", "axes", "rule"]
-    assert list(data["song"]) == ["label", "probabilities", "confidence", "valence", "arousal"]
-    assert list(data["segments"][0]) == ["start_s", "end_s", "label", "probabilities", "valence", "arousal"]
+    axes = ["valence", "arousal", "valence_sd", "arousal_sd"]
+    assert list(data["song"]) == ["label", "probabilities", "confidence", *axes]
+    assert list(data["segments"][0]) == ["start_s", "end_s", "label", "probabilities", *axes, "sound"]
+    assert data["changes"][0] == {"time_s": 6.0, "from": "Q1", "to": "Q2"}
+    assert list(data["rules"]) == ["unsure_below", "unsure", "spans", "sound"]
     assert list(data["segments"][0]["probabilities"]) == ["Q1", "Q2", "Q3", "Q4"]
     assert data["spans"] == [
         {"start_s": 0.0, "end_s": 6.0, "label": "Q1"},
@@ -145,9 +198,11 @@ def test_json_is_one_line_of_utf_8_even_for_a_file_name_that_is_not() -> None:
 
 def test_csv_read_back_gives_the_segments() -> None:
     analysis = make_analysis()
-    text = FORMATS["csv"].render(analysis)
+    text = rendered("csv", analysis)
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert list(rows[0]) == ["start_s", "end_s", "label", "p_Q1", "p_Q2", "p_Q3", "p_Q4", "valence", "arousal"]
+    names = ["start_s", "end_s", "label", "p_Q1", "p_Q2", "p_Q3", "p_Q4"]
+    names += ["valence", "arousal", "valence_sd", "arousal_sd", "sound", "span", "unsure_below"]
+    assert list(rows[0]) == names
     assert len(rows) == len(analysis.segments)
     for row, segment in zip(rows, analysis.segments, strict=True):
         assert (float(row["start_s"]), float(row["end_s"]), row["label"]) == (
@@ -163,20 +218,36 @@ def test_csv_read_back_gives_the_segments() -> None:
 
 def test_csv_leaves_missing_axes_empty_and_quotes_labels() -> None:
     space = EmotionSpace.from_labels(["calm", 'a "b", c'])
-    text = FORMATS["csv"].render(make_analysis("1", space=space))
-    assert text == 'start_s,end_s,label,"p_a ""b"", c",p_calm,valence,arousal\n0.0,3.0,"a ""b"", c",0.75,0.25,,\n'
+    text = rendered("csv", make_analysis("1", space=space))
+    header, row = text.splitlines()
+    assert header.startswith('start_s,end_s,label,"p_a ""b"", c",p_calm,valence,arousal,')
+    assert row == '0.0,3.0,"a ""b"", c",0.75,0.25,,,,,music,"a ""b"", c",0.0'
 
 
 def test_audacity_lines() -> None:
     space = EmotionSpace.from_labels(["calm\tdown\n", "höher"])
-    assert FORMATS["audacity"].render(make_analysis("112", space=space)) == (
+    assert rendered("audacity", make_analysis("112", space=space)) == (
         "0.000000\t6.000000\tcalm down\n6.000000\t9.000000\thöher\n"
     )
 
 
 def test_sonic_visualiser_rows_are_time_duration_label() -> None:
-    text = FORMATS["sonic-visualiser"].render(make_analysis())
+    text = rendered("sonic-visualiser", make_analysis())
     assert text.splitlines()[1:3] == ["6.000000,6.000000,Q2", "12.000000,3.000000,Q3"]
+
+
+def test_labels_of_what_is_not_music() -> None:
+    lines = rendered("audacity", make_broadcast()).splitlines()
+    # Audacity's grammar: start, tab, end, tab, label; times ascending.
+    fields = [line.split("\t") for line in lines]
+    assert [(float(a), float(b), label) for a, b, label in fields] == [
+        (0, 6, "speech"),
+        (6, 9, "unsure (p < 0.50)"),
+        (9, 18, "Q1"),
+        (18, 21, "silence"),
+    ]
+    rows = list(csv.reader(io.StringIO(rendered("sonic-visualiser", make_broadcast()))))
+    assert [(float(t), float(d), label) for t, d, label in rows][1] == (6, 3, "unsure (p < 0.50)")
 
 
 # Names and files
@@ -208,7 +279,7 @@ def test_a_recording_outside_the_root_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown format 'xml': choose from json, csv, audacity"):
+    with pytest.raises(ConfigError, match=r"unknown format 'xml': choose from json, csv, jams, audacity"):
         write(make_analysis(), tmp_path, format="xml")
 
 
@@ -220,7 +291,7 @@ def test_write_makes_folders_and_replaces(format: str, tmp_path: Path) -> None:
     analysis = make_analysis()
     assert write(analysis, tmp_path / "out", format=format, root=Path()) == target
     expected = FORMATS[format].render(analysis, folder=target.parent)
-    assert target.read_bytes() == expected.encode()
+    assert target.read_bytes() == (expected if isinstance(expected, bytes) else expected.encode())
     assert list(target.parent.iterdir()) == [target]
 
 
@@ -377,6 +448,17 @@ def test_space_without_axes_says_nothing_of_valence() -> None:
     assert "emotion space labels: calm, epic, tense" in text
 
 
+def test_table_of_a_broadcast_has_marks_for_all_and_tells_the_rules() -> None:
+    text = show([make_broadcast()])
+    assert " ::?111." in text
+    assert "? unsure   : speech   . silence" in text
+    assert "unsure: the most probable label has a probability below 0.50" in text
+    assert "speech, noise and silence are found in the sound itself" in text
+    speech = replace(make_broadcast(), song=SongEmotion("speech", (), 0.0, None, None))
+    row = next(line for line in show([speech]).splitlines() if "show.flac" in line)
+    assert row.split() == ["show.flac", "0:21", "speech", "-", "-", "-"]
+
+
 # HTML
 
 
@@ -430,7 +512,7 @@ def test_nothing_from_outside_becomes_markup() -> None:
 def test_page_asks_the_network_for_nothing(tmp_path: Path) -> None:
     audio = tmp_path / "x.mp3"
     audio.write_bytes(b"abc")
-    text = render_report(make_analysis(), audio=audio)
+    text = render_report(make_broadcast(), audio=audio)
     assert "http:" not in text
     assert "https:" not in text
     assert "default-src 'none'" in text
@@ -440,7 +522,6 @@ def test_page_asks_the_network_for_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "size", "reason"),
     [
-        ("big.mp3", 2_000_001, "the recording has 2.0 MB and a page holds at most 2 MB"),
         ("tape.aiff", 10, "browsers do not play files .aiff"),
         ("gone.mp3", None, "file was not found"),
     ],
@@ -455,6 +536,36 @@ def test_page_without_player_says_why(name: str, size: int | None, reason: str, 
     assert "audio" not in [tag for tag, _ in page.tags]
     links = [attrs["href"] for tag, attrs in page.tags if tag == "a" and "data-t" not in attrs]
     assert links == ([] if size is None else [f"../my%20songs/{name}"])
+
+
+def test_a_large_recording_is_played_from_where_it_lies(tmp_path: Path) -> None:
+    audio = tmp_path / "my songs" / 'a "b" #1.mp3'
+    audio.parent.mkdir()
+    audio.write_bytes(bytes(2_000_001))
+    page = _Page(render_report(make_analysis(), audio=audio, folder=tmp_path / "out", limit_mb=2))
+    [player] = [attrs for tag, attrs in page.tags if tag == "audio"]
+    assert player["src"] == "../my%20songs/a%20%22b%22%20%231.mp3"
+    assert "played from its own place, because the recording has 2.0 MB and a page holds at most 2 MB" in page.text
+    bare = _Page(render_report(make_analysis(), audio=audio, limit_mb=2))
+    assert "audio" not in [tag for tag, _ in bare.tags]
+
+
+def test_page_of_a_broadcast() -> None:
+    page = _Page(render_report(make_broadcast(), audio=None))
+    assert (
+        "No answer: Q1 is the best guess with 44%, Q2 follows with 20%, and below 50% no answer is given." in page.text
+    )
+    assert "Unsure: the most probable label has a probability below 0.50." in page.text
+    data = json.loads(page.scripts[0])
+    assert data["labels"] == ["Q1", "Q2", "Q3", "Q4", "unsure", "speech", "silence"]
+    assert [segment[2] for segment in data["segments"]] == [5, 5, 4, 0, 0, 0, 6]
+    assert data["segments"][0][3:] == [[], None, None]
+    # Lines are drawn where there is music alone: from 7.5 s to 16.5 s of 21.
+    [line] = [a["points"] for t, a in page.tags if t == "polyline" and a["class"] == "valence"]
+    x = [float(point.split(",")[0]) for point in line.split()]
+    assert (x[0], x[-1]) == pytest.approx((1000 * 7.5 / 21, 1000 * 16.5 / 21), abs=0.1)
+    speech = replace(make_broadcast(), song=SongEmotion("speech", (), 0.0, None, None))
+    assert "mostly speech and is given no emotion" in _Page(render_report(speech, audio=None)).text
 
 
 def test_page_tells_the_song_in_words() -> None:

@@ -1,8 +1,9 @@
 """A module for each output format, behind one registry.
 
-`write` turns an analysis into a file beneath an output folder. A file's name keeps the recording's folders below a
-root and its full name, so ``a/x.mp3``, ``b/x.mp3``, ``x.mp3`` and ``x.wav`` never share an output; it appears under
-its name only when it is complete. Formats are imported on first use.
+There are two kinds. A format of `FORMATS` is a file a recording, made by `write`; one of `COLLECTIONS` is a single file
+for all recordings, made by `collection`. The file of a recording keeps the recording's folders below a root and its
+full name, so ``a/x.mp3``, ``b/x.mp3``, ``x.mp3`` and ``x.wav`` never share an output. Every file appears under its name
+only when it is complete. Formats are imported on first use.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import importlib
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, cast
 
 from emoseg.errors import ConfigError, EmosegError
-from emoseg.types import Analysis
+from emoseg.types import Analysis, AnalysisFailure
 
 
 class Writer(Protocol):
@@ -28,21 +30,32 @@ class Writer(Protocol):
         """What is added to the recording's file name, such as ``".json"``."""
         ...
 
-    def render(self, analysis: Analysis, *, folder: Path | None = None) -> str:
-        """Return the file's text; `folder` is where the file will lie, for links to the recording."""
+    def render(self, analysis: Analysis, *, folder: Path | None = None) -> str | bytes:
+        """Return what is in the file, text to be written as UTF-8.
+
+        `folder` is where the file will lie, for links to the recording.
+        """
+        ...
+
+
+class Collection(AbstractContextManager["Collection"], Protocol):
+    """One file for many recordings; it appears under its name when the block ends without an error."""
+
+    def add(self, result: Analysis | AnalysisFailure) -> None:
+        """Take a recording, or the failure of one."""
         ...
 
 
 @dataclass(frozen=True)
-class _TextWriter:
+class _Plain:
     """A format that is a function of the analysis alone."""
 
     suffix: str
     module: str
 
-    def render(self, analysis: Analysis, *, folder: Path | None = None) -> str:
+    def render(self, analysis: Analysis, *, folder: Path | None = None) -> str | bytes:
         render = importlib.import_module(f"{__name__}.{self.module}").render
-        return cast(Callable[[Analysis], str], render)(analysis)
+        return cast(Callable[[Analysis], str | bytes], render)(analysis)
 
 
 @dataclass(frozen=True)
@@ -59,13 +72,44 @@ class _HtmlWriter:
 
 FORMATS: Mapping[str, Writer] = MappingProxyType(
     {
-        "json": _TextWriter(".json", "json_lines"),
-        "csv": _TextWriter(".csv", "csv_table"),
-        "audacity": _TextWriter(".labels.txt", "audacity"),
-        "sonic-visualiser": _TextWriter(".sv.csv", "sonic_visualiser"),
+        "json": _Plain(".json", "json_lines"),
+        "csv": _Plain(".csv", "csv_table"),
+        "jams": _Plain(".jams", "jams"),
+        "audacity": _Plain(".labels.txt", "audacity"),
+        "sonic-visualiser": _Plain(".sv.csv", "sonic_visualiser"),
         "html": _HtmlWriter(".html"),
+        "png": _Plain(".png", "figure"),
     }
 )
+COLLECTIONS: Mapping[str, str] = MappingProxyType({"jsonl": "emotions.jsonl", "parquet": "emotions.parquet"})
+"""The formats that hold all recordings in one file, and what it is called."""
+
+
+def collection(out_dir: Path, *, format: str) -> Collection:
+    """Return a writer of one file for many recordings, to be used in a ``with`` block.
+
+    Parameters
+    ----------
+    out_dir : Path
+        Made when it does not exist.
+    format : str
+        A key of `COLLECTIONS`.
+
+    Raises
+    ------
+    ConfigError
+        The format is unknown.
+    """
+    if format not in COLLECTIONS:
+        raise ConfigError(f"unknown format {format!r}: choose from {', '.join(COLLECTIONS)}")
+    file = out_dir / COLLECTIONS[format]
+    if format == "parquet":
+        from emoseg.writers.parquet import ParquetCollection
+
+        return ParquetCollection(file)
+    from emoseg.writers.json_lines import JsonLinesCollection
+
+    return JsonLinesCollection(file)
 
 
 def write(analysis: Analysis, out_dir: Path, *, format: str, root: Path | None = None) -> Path:
@@ -90,11 +134,14 @@ def write(analysis: Analysis, out_dir: Path, *, format: str, root: Path | None =
     ------
     ConfigError
         The format is unknown, or the recording is not beneath `root`.
+    MissingExtraError
+        The format needs an optional package.
     EmosegError
         The analysis holds a number that is not finite, or the file cannot be written.
     """
     target = output_path(analysis.path, out_dir, format=format, root=root)
-    data = FORMATS[format].render(analysis, folder=target.parent).encode("utf-8", "replace")
+    rendered = FORMATS[format].render(analysis, folder=target.parent)
+    data = rendered if isinstance(rendered, bytes) else rendered.encode("utf-8", "replace")
     # The name does not contain the target's, which may already be as long as the file system allows.
     temporary = target.parent / f".emoseg-{secrets.token_hex(8)}.tmp"
     try:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emoseg.types import EmotionSpace
+from emoseg.types import STATES, UNSURE, Analysis, EmotionSpace
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,15 @@ OTHER_SWATCHES = tuple(
     )
 )
 
+# Greys, because none of them is an emotion.
+STATE_SWATCHES = {
+    "unsure": Swatch("#B9B6AE", "#85868E"),
+    "speech": Swatch("#8A8982", "#A9AAB2"),
+    "noise": Swatch("#6A6963", "#5F616A"),
+    "silence": Swatch("#E2DFD7", "#3A3C44"),
+}
+STATE_MARKS = {"unsure": "?", "speech": ":", "noise": "~", "silence": "."}
+
 # Where a label lies in the plane, as signs of (valence, arousal), and the words of Russell's circumplex for it
 # (Russell 1980, "A circumplex model of affect").
 _WORDS: dict[tuple[int, int], tuple[str, ...]] = {
@@ -62,11 +71,35 @@ _WORDS: dict[tuple[int, int], tuple[str, ...]] = {
 }
 
 
+def answers(analysis: Analysis) -> tuple[str, ...]:
+    """Return the labels of the space, then the states (unsure, speech, ...) that occur in the analysis."""
+    labels = analysis.space.labels
+    given = {analysis.song.label, *(s.label for s in analysis.spans), *(s.label for s in analysis.segments)}
+    return (*labels, *(state for state in STATES if state in given and state not in labels))
+
+
+def told(analysis: Analysis, label: str) -> str:
+    """Return an answer as it is written where there is no room for rules: "unsure" carries its own."""
+    if label != UNSURE or UNSURE in analysis.space.labels:
+        return label
+    return f"{UNSURE} (p < {analysis.unsure_below:.2f})"
+
+
 def swatches(labels: Sequence[str]) -> tuple[Swatch, ...]:
     """Return a colour per label: fixed for the quadrants, by position for all others (repeating after twelve)."""
     return tuple(
         QUADRANT_SWATCHES.get(label, OTHER_SWATCHES[i % len(OTHER_SWATCHES)]) for i, label in enumerate(labels)
     )
+
+
+def answer_swatches(names: Sequence[str], space: EmotionSpace) -> tuple[Swatch, ...]:
+    """Return a colour per answer: `swatches` of the labels, and greys for the states."""
+    return (*swatches(space.labels), *(STATE_SWATCHES[name] for name in names[len(space.labels) :]))
+
+
+def answer_marks(names: Sequence[str], space: EmotionSpace) -> tuple[str, ...]:
+    """Return one character per answer: `marks` of the labels, and signs for the states."""
+    return (*marks(space.labels), *(STATE_MARKS[name] for name in names[len(space.labels) :]))
 
 
 def marks(labels: Sequence[str]) -> tuple[str, ...]:
@@ -86,6 +119,8 @@ def marks(labels: Sequence[str]) -> tuple[str, ...]:
 
 def words(space: EmotionSpace, label: str) -> tuple[str, ...]:
     """Return plain words for a label, such as ``("happy", "excited")`` for Q1; empty where the label is the word."""
+    if label not in space.labels:
+        return ()
     if label not in QUADRANT_SWATCHES and space.name not in ("valence", "arousal"):
         return ()
     axis = space.axes[space.index(label)]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from emoseg.types import Analysis
+from emoseg.writers.appearance import told
 from emoseg.writers.json_lines import rounded
 
 
 def render(analysis: Analysis) -> str:
     """Return the spans as ``start TAB end TAB label`` lines, times in seconds.
 
-    Tabs and line ends inside a label become spaces, because they separate the fields.
+    An "unsure" span carries the rule behind it. Tabs and line ends inside a label become spaces, because they separate
+    the fields.
 
     Raises
     ------
@@ -23,5 +25,5 @@ def render(analysis: Analysis) -> str:
     lines = []
     for span in analysis.spans:
         start_s, end_s = (rounded(t, analysis.path) for t in (span.start_s, span.end_s))
-        lines.append(f"{start_s:.6f}\t{end_s:.6f}\t{' '.join(span.label.split())}\n")
+        lines.append(f"{start_s:.6f}\t{end_s:.6f}\t{' '.join(told(analysis, span.label).split())}\n")
     return "".join(lines)

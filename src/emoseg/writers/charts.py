@@ -1,8 +1,8 @@
 """Charts of the HTML report as static SVG and HTML text: ribbon, waveform, probabilities, axes, and the plane.
 
 All charts over time share one horizontal scale, 0 to `WIDTH` for the whole recording, and stretch with the page; text
-is therefore left to HTML. Colours are the classes ``c0``, ``c1``, ... in the order of the labels. However long the
-recording, a chart has at most a thousand columns.
+is therefore left to HTML. Colours are the classes ``c0``, ``c1``, ... in the order of `appearance.answers`. However
+long the recording, a chart has at most a thousand columns.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoseg.types import Analysis, Float64, Int64
-from emoseg.writers.appearance import caption, clock, words
+from emoseg.writers.appearance import answers, caption, clock, words
 
 WIDTH = 1000
 HEIGHT = 100
@@ -32,7 +32,7 @@ def ribbon(analysis: Analysis) -> str:
     parts = []
     for start_s, end_s, index in _ribbon_runs(analysis):
         left, width = (100 * t / analysis.duration_s for t in (start_s, end_s - start_s))
-        text = escape(analysis.space.labels[index])
+        text = escape(answers(analysis)[index])
         parts.append(f'<div class="span c{index}" style="left:{left:.3f}%;width:{width:.3f}%"><b>{text}</b></div>')
     return "".join(parts)
 
@@ -62,7 +62,8 @@ def waveform(analysis: Analysis) -> str:
 
 def probability_areas(analysis: Analysis) -> str:
     """Return the probability of each label over time as stacked areas that fill 0 to 1, first label at the bottom."""
-    probabilities = np.array([segment.probabilities for segment in analysis.segments], dtype=np.float64)
+    nothing = (0.0,) * len(analysis.space.labels)
+    probabilities = np.array([segment.probabilities or nothing for segment in analysis.segments], dtype=np.float64)
     x, stacked = _curve(analysis, np.cumsum(probabilities, axis=1))
     edges = HEIGHT * (1 - np.column_stack([np.zeros(len(x)), np.clip(stacked, 0, 1)]))
     areas = []
@@ -79,8 +80,12 @@ def axis_lines(analysis: Analysis) -> str:
         values = _axis_values(analysis, axis)
         if values is not None:
             x, y = _curve(analysis, values[:, None])
-            points = " ".join(_points(x, HEIGHT * (1 - y[:, 0]) / 2))
-            lines.append(f'<polyline class="{axis}" points="{points}"/>')
+            heard = np.isfinite(y[:, 0]).astype(np.int64)
+            # A line for each stretch of music; a single point would not be drawn.
+            for first, end in _runs(heard):
+                if heard[first] and end - first > 1:
+                    points = " ".join(_points(x[first:end], HEIGHT * (1 - y[first:end, 0]) / 2))
+                    lines.append(f'<polyline class="{axis}" points="{points}"/>')
     if not lines:
         return ""
     rules = "".join(f'<path class="rule" d="M0 {y}H{WIDTH}"/>' for y in (0, HEIGHT // 2, HEIGHT))
@@ -95,6 +100,8 @@ def plane(analysis: Analysis) -> str:
         return ""
     way = _pooled(np.column_stack([valence, arousal]), PLANE_POINTS)
     times = _pooled(_middles(analysis)[:, None], PLANE_POINTS)[:, 0]
+    heard = np.isfinite(way).all(axis=1)
+    way, times = way[heard], times[heard]
     labels = _labels_at(analysis, times)
     x, y = _plane_xy(way[:, 0]), _plane_xy(-way[:, 1])
     dots = "".join(
@@ -170,14 +177,18 @@ def _middles(analysis: Analysis) -> Float64:
 
 def _axis_values(analysis: Analysis, axis: str) -> Float64 | None:
     values = [getattr(segment, axis) for segment in analysis.segments]
-    return None if any(value is None for value in values) else np.array(values, dtype=np.float64)
+    if all(value is None for value in values):
+        return None
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def _pooled(values: Float64, points: int) -> Float64:
-    """Return means of neighbouring rows of `values`, shape (N, D), at most `points` of them."""
+    """Return means of neighbouring rows of `values`, shape (N, D), at most `points` of them; NaN is left out."""
     starts = np.linspace(0, len(values), min(len(values), points), endpoint=False).astype(np.int64)
-    counts = np.diff(np.append(starts, len(values)))
-    return np.asarray(np.add.reduceat(values, starts, axis=0) / counts[:, None])
+    known = np.isfinite(values)
+    counts = np.add.reduceat(known, starts, axis=0, dtype=np.float64)
+    total = np.add.reduceat(np.where(known, values, 0.0), starts, axis=0)
+    return np.divide(total, counts, out=np.full_like(total, np.nan), where=counts > 0)
 
 
 def _curve(analysis: Analysis, values: Float64) -> tuple[Float64, Float64]:
@@ -191,7 +202,8 @@ def _curve(analysis: Analysis, values: Float64) -> tuple[Float64, Float64]:
 def _labels_at(analysis: Analysis, times_s: Float64) -> Int64:
     """Return the index of the span's label at each time; between spans, that of the next one."""
     ends = np.array([span.end_s for span in analysis.spans])
-    indices = np.array([analysis.space.index(span.label) for span in analysis.spans], dtype=np.int64)
+    names = answers(analysis)
+    indices = np.array([names.index(span.label) for span in analysis.spans], dtype=np.int64)
     return indices[np.minimum(np.searchsorted(ends, times_s, side="right"), len(ends) - 1)]
 
 
@@ -204,8 +216,9 @@ def _runs(labels: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 def _ribbon_runs(analysis: Analysis) -> Iterator[tuple[float, float, int]]:
     if len(analysis.spans) <= RIBBON_SPANS:
+        names = answers(analysis)
         for span in analysis.spans:
-            yield span.start_s, span.end_s, analysis.space.index(span.label)
+            yield span.start_s, span.end_s, names.index(span.label)
         return
     step_s = analysis.duration_s / RIBBON_SPANS
     labels = _labels_at(analysis, np.arange(0.5, RIBBON_SPANS) * step_s)

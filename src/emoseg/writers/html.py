@@ -1,9 +1,9 @@
 """HTML report: one self-contained page a recording, to look at and listen to.
 
-The page needs no network and no server: styles, script, data, and (when it is small enough and of a type that browsers
-play) the recording itself are inside it. Without JavaScript the charts and the table of spans are still there. What
-comes from outside (file names, labels, the model's name) is escaped, and the page's own content security policy allows
-no script but the one in this package.
+The page needs no network and no server: styles, script and data are inside it, and so is the recording when it is of a
+type that browsers play and small enough; a larger one is played from where it lies. Without JavaScript the charts and
+the table of spans are still there. What comes from outside (file names, labels, the model's name) is escaped, and the
+page's own content security policy allows no script but the one in this package.
 """
 
 from __future__ import annotations
@@ -24,7 +24,16 @@ from urllib.parse import quote
 from emoseg.errors import EmosegError
 from emoseg.types import Analysis, Axis
 from emoseg.writers import charts
-from emoseg.writers.appearance import caption, clock, file_name, legible, on_colour, swatches, words
+from emoseg.writers.appearance import (
+    answer_swatches,
+    answers,
+    caption,
+    clock,
+    file_name,
+    legible,
+    on_colour,
+    words,
+)
 from emoseg.writers.json_lines import to_json
 
 AUDIO_LIMIT_MB = 12.0
@@ -45,7 +54,7 @@ OPEN_TABLE_ROWS = 30
 
 @dataclass(frozen=True)
 class _Sound:
-    """The recording inside the page: a ``data:`` address, or why there is none."""
+    """What the player plays: a ``data:`` address or a link, and what there is to say about it."""
 
     address: str = ""
     reason: str = ""
@@ -62,9 +71,10 @@ def render_report(
         With at least one segment.
     audio : Path, optional
         The recording; it is put inside the page when it is a file of a type in `MIME_TYPES` of at most `limit_mb`.
-        Otherwise the page has no player and says why.
+        A larger one is played from where it lies, by its path from `folder`. Otherwise there is no player, and the page
+        says why.
     folder : Path, optional
-        Where the page will lie; a recording that is not inside the page is linked to by its path from here.
+        Where the page will lie; without it, a recording that is not inside the page cannot be played.
     limit_mb : float
         Largest recording, in megabytes (10**6 bytes), that is put inside the page.
 
@@ -84,7 +94,7 @@ def render_report(
     package = resources.files(__package__)
     texts = {name: (package / f"report.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
     digest = base64.b64encode(hashlib.sha256(texts["js"].encode()).digest()).decode()
-    sound = _embed(audio, limit_mb)
+    sound = _embed(audio, folder, limit_mb)
     values = {
         "script_hash": digest,
         "css": texts["css"] + _label_styles(analysis),
@@ -101,7 +111,7 @@ def render_report(
     return Template(texts["html"]).substitute(values)
 
 
-def _embed(audio: Path | None, limit_mb: float) -> _Sound:
+def _embed(audio: Path | None, folder: Path | None, limit_mb: float) -> _Sound:
     if audio is None:
         return _Sound(reason="The recording was left out of this page.")
     mime = MIME_TYPES.get(audio.suffix.lower())
@@ -114,7 +124,10 @@ def _embed(audio: Path | None, limit_mb: float) -> _Sound:
             return _Sound(reason=f"There is no player, because browsers do not play files {kind}.")
         if size_mb > limit_mb:
             reason = f"the recording has {size_mb:.1f} MB and a page holds at most {limit_mb:g} MB"
-            return _Sound(reason=f"There is no player, because {reason}.")
+            if folder is None:
+                return _Sound(reason=f"There is no player, because {reason}.")
+            played = f"The recording is played from its own place, because {reason}."
+            return _Sound(_relative_link(audio, folder), f"{played} It stops playing when either is moved.")
         return _Sound(address=f"data:{mime};base64,{base64.b64encode(audio.read_bytes()).decode()}")
     except OSError as error:
         return _Sound(reason=f"There is no player, because the recording cannot be read: {error.strerror or error}.")
@@ -122,7 +135,8 @@ def _embed(audio: Path | None, limit_mb: float) -> _Sound:
 
 def _player(sound: _Sound, audio: Path | None, folder: Path | None) -> str:
     if sound.address:
-        return f'<audio id="audio" controls preload="auto" src="{sound.address}"></audio>'
+        note = f'<p class="silent">{escape(sound.reason)}</p>' if sound.reason else ""
+        return f'<audio id="audio" controls preload="auto" src="{sound.address}"></audio>{note}'
     link = ""
     if audio is not None and folder is not None and audio.is_file():
         link = f' <a href="{_relative_link(audio, folder)}">Open the recording</a>'
@@ -138,7 +152,7 @@ def _relative_link(audio: Path, folder: Path) -> str:
 
 
 def _label_styles(analysis: Analysis) -> str:
-    colours = swatches(analysis.space.labels)
+    colours = answer_swatches(answers(analysis), analysis.space)
     light = "".join(f".c{i}{{--c:{s.light};--on:{on_colour(s.light)}}}" for i, s in enumerate(colours))
     dark = "".join(f".c{i}{{--c:{s.dark};--on:{on_colour(s.dark)}}}" for i, s in enumerate(colours))
     return f"{light}@media (prefers-color-scheme:dark){{{dark}}}"
@@ -146,7 +160,7 @@ def _label_styles(analysis: Analysis) -> str:
 
 def _page_data(analysis: Analysis, result: dict[str, Any]) -> dict[str, Any]:
     """Return what the script needs: times, label numbers, and probabilities to three decimals."""
-    labels = analysis.space.labels
+    labels = answers(analysis)
     segments = [
         [
             round(segment["start_s"], 3),
@@ -174,23 +188,34 @@ def _script_json(data: dict[str, Any]) -> str:
 def _header(analysis: Analysis) -> dict[str, str]:
     song, space = analysis.song, analysis.space
     plain = words(space, song.label)
-    index = space.index(song.label)
-    place = _place(space.axes[index])
-    kind = f"{legible(song.label)} ({place})" if place else f"“{legible(song.label)}”"
-    sentences = [f"As a whole the song is {kind}, with {song.confidence:.0%} confidence."]
-    others = sorted(((p, label) for label, p in zip(space.labels, song.probabilities, strict=True)), reverse=True)
-    second = next((p, label) for p, label in others if label != song.label)
-    if song.probabilities[index] - second[0] < 0.15:
-        sentences.append(f"A close call: {legible(second[1])} follows with {second[0]:.0%}.")
-    sentences.append(_time_shares(analysis))
+    sentences = [*_verdict(analysis), _time_shares(analysis)]
     return {
-        "song_class": f"c{index}",
+        "song_class": f"c{answers(analysis).index(song.label)}",
         "chip": f'<span class="chip">{escape(legible(song.label))}</span>' if plain else "",
         "feel": escape(", ".join(plain).capitalize() or legible(song.label)),
         "lede": escape(" ".join(sentences)),
         "bars": _bars(analysis),
         "bars_class": "bars many" if len(space.labels) > 6 else "bars",
     }
+
+
+def _verdict(analysis: Analysis) -> list[str]:
+    """Say in sentences what the song is as a whole, and how sure that is."""
+    song, space = analysis.song, analysis.space
+    if not song.probabilities:
+        return [f"Hardly any of this recording is music; it is mostly {song.label} and is given no emotion."]
+    order = sorted(range(len(space.labels)), key=lambda i: -song.probabilities[i])[:2]
+    best, second = (space.labels[i] for i in order)
+    best_p, second_p = (song.probabilities[i] for i in order)
+    if song.label not in space.labels:
+        guesses = f"{legible(best)} is the best guess with {best_p:.0%}, {legible(second)} follows with {second_p:.0%}"
+        return [f"No answer: {guesses}, and below {analysis.unsure_below:.0%} no answer is given."]
+    place = _place(space.axes[space.index(song.label)])
+    kind = f"{legible(song.label)} ({place})" if place else f"“{legible(song.label)}”"
+    sentences = [f"As a whole the song is {kind}, with {song.confidence:.0%} confidence."]
+    if best_p - second_p < 0.15:
+        sentences.append(f"A close call: {legible(second)} follows with {second_p:.0%}.")
+    return sentences
 
 
 def _place(axis: Axis) -> str:
@@ -213,7 +238,7 @@ def _time_shares(analysis: Analysis) -> str:
 
 def _bars(analysis: Analysis) -> str:
     rows = []
-    for i, (label, p) in enumerate(zip(analysis.space.labels, analysis.song.probabilities, strict=True)):
+    for i, (label, p) in enumerate(zip(analysis.space.labels, analysis.song.probabilities, strict=False)):
         name = escape(caption(analysis.space, label))
         rows.append(
             f'<li class="c{i}"><span class="name">{name}</span><span class="bar"><i style="width:{100 * p:.1f}%"></i>'
@@ -225,7 +250,7 @@ def _bars(analysis: Analysis) -> str:
 def _timeline(analysis: Analysis) -> dict[str, str]:
     legend = "".join(
         f'<li class="c{i}"><i></i>{escape(caption(analysis.space, label))}</li>'
-        for i, label in enumerate(analysis.space.labels)
+        for i, label in enumerate(answers(analysis))
     )
     lines = charts.axis_lines(analysis)
     drawn = [axis for axis in ("valence", "arousal") if f'class="{axis}"' in lines]
@@ -259,7 +284,7 @@ def _row(title: str, gutter: str, content: str, kind: str) -> str:
 def _span_table(analysis: Analysis) -> str:
     rows = []
     for span in analysis.spans:
-        index = analysis.space.index(span.label)
+        index = answers(analysis).index(span.label)
         start, end, length = (clock(t, decimals=1) for t in (span.start_s, span.end_s, span.end_s - span.start_s))
         rows.append(
             f'<tr class="c{index}"><td><a href="#timeline" data-t="{span.start_s:.3f}">{start}</a></td>'
@@ -281,6 +306,8 @@ def _small_print(analysis: Analysis) -> dict[str, str]:
         f"Emotion space {space.name}: {space.rule or ', '.join(space.labels)}. ",
         axes if song.valence is not None or song.arousal is not None else "",
         f"{len(analysis.segments)} segments. The confidence is the probability of the song's label. ",
+        f"Unsure: {analysis.rules['unsure']}. Stretches: {analysis.rules['spans']}. ",
+        f"{analysis.rules['sound'].capitalize()}. ",
         "The waveform is scaled to its loudest point; long recordings are drawn with neighbouring segments averaged.",
     ]
     return {

@@ -1,19 +1,24 @@
 """JSON: one object a recording, schema ``emoseg.analysis/1``, strict (no NaN), UTF-8.
 
-The same object is a file of its own (format ``json``) and a line on standard output (``emoseg analyze --json``).
+The same object is a file of its own (format ``json``), a line of one file for all recordings (format ``jsonl``), and a
+line on standard output (``emoseg analyze --json``).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
 
 from emoseg.errors import EmosegError
 from emoseg.types import Analysis, AnalysisFailure, SegmentEmotion, SongEmotion
 
 SCHEMA = "emoseg.analysis/1"
 DECIMALS = 6
+AXES = ("valence", "arousal", "valence_sd", "arousal_sd")
 
 
 def to_json(result: Analysis | AnalysisFailure) -> dict[str, Any]:
@@ -26,8 +31,9 @@ def to_json(result: Analysis | AnalysisFailure) -> dict[str, Any]:
     Returns
     -------
     dict
-        Keys in a fixed order. Times are in seconds, probabilities in [0, 1], valence and arousal in [-1, 1] or None;
-        all rounded to six decimals.
+        Keys in a fixed order. A label is one of the space's, or "unsure", "speech", "noise" or "silence"; the last
+        three come with no probabilities, and None for valence and arousal. Times are in seconds, probabilities in
+        [0, 1], valence and arousal in [-1, 1] or None; all rounded to six decimals.
 
     Raises
     ------
@@ -51,12 +57,19 @@ def to_json(result: Analysis | AnalysisFailure) -> dict[str, Any]:
             "confidence": rounded(song.confidence, path),
             "valence": rounded_or_none(song.valence, path),
             "arousal": rounded_or_none(song.arousal, path),
+            "valence_sd": rounded_or_none(song.valence_sd, path),
+            "arousal_sd": rounded_or_none(song.arousal_sd, path),
         },
         "segments": [_segment(segment, labels, path) for segment in result.segments],
         "spans": [
             {"start_s": rounded(span.start_s, path), "end_s": rounded(span.end_s, path), "label": span.label}
             for span in result.spans
         ],
+        "changes": [
+            {"time_s": rounded(change.time_s, path), "from": change.before, "to": change.after}
+            for change in result.changes
+        ],
+        "rules": {"unsure_below": rounded(result.unsure_below, path), **result.rules},
     }
 
 
@@ -70,13 +83,69 @@ def dumps(result: Analysis | AnalysisFailure) -> str:
     EmosegError
         A number is not finite.
     """
-    line = json.dumps(to_json(result), ensure_ascii=False, allow_nan=False)
-    return line.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return valid_text(json.dumps(to_json(result), ensure_ascii=False, allow_nan=False))
+
+
+def valid_text(text: str) -> str:
+    """Replace bytes of a file name that are not UTF-8 (lone surrogates) by U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def render(analysis: Analysis) -> str:
     """Return the text of a JSON file: one line and its end."""
     return dumps(analysis) + "\n"
+
+
+class JsonLinesCollection:
+    """Writes a line a recording, failures too, into a file that appears when the block ends without an error.
+
+    Parameters
+    ----------
+    file : Path
+        Made with its folders, or replaced.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._part = file.parent / f".emoseg-{secrets.token_hex(8)}.tmp"
+        self._opened: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def add(self, result: Analysis | AnalysisFailure) -> None:
+        """Write the line of a recording.
+
+        Raises
+        ------
+        EmosegError
+            A number is not finite, or the disk is full.
+        """
+        line = dumps(result) + "\n"
+        try:
+            if self._opened is None:
+                self._part.parent.mkdir(parents=True, exist_ok=True)
+                self._opened = self._part.open("w", encoding="utf-8", newline="\n")
+            self._opened.write(line)
+        except OSError as error:
+            raise self._unwritten(error) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._opened is not None:
+                self._opened.close()
+                if kind is None:
+                    self._part.replace(self.file)
+        except OSError as failed:
+            if kind is None:
+                raise self._unwritten(failed) from failed
+        finally:
+            self._part.unlink(missing_ok=True)
+
+    def _unwritten(self, error: OSError) -> EmosegError:
+        return EmosegError(f"{self.file}: cannot be written: {error.strerror or error}")
 
 
 def rounded(value: float, path: str) -> float:
@@ -100,8 +169,14 @@ def _segment(segment: SegmentEmotion, labels: tuple[str, ...], path: str) -> dic
         "probabilities": _probabilities(segment, labels, path),
         "valence": rounded_or_none(segment.valence, path),
         "arousal": rounded_or_none(segment.arousal, path),
+        "valence_sd": rounded_or_none(segment.valence_sd, path),
+        "arousal_sd": rounded_or_none(segment.arousal_sd, path),
+        "sound": segment.sound,
     }
 
 
 def _probabilities(emotion: SongEmotion | SegmentEmotion, labels: tuple[str, ...], path: str) -> dict[str, float]:
-    return {label: rounded(p, path) for label, p in zip(labels, emotion.probabilities, strict=True)}
+    # Sound that is not music has no probabilities.
+    return {
+        label: rounded(p, path) for label, p in zip(labels, emotion.probabilities, strict=bool(emotion.probabilities))
+    }

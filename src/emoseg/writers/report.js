@@ -40,6 +40,7 @@
     plots.setAttribute("aria-valuenow", now.toFixed(1));
     plots.setAttribute("aria-valuetext", `${clock(now)}, ${captions[segment[2]]}`);
     if (here) {
+      here.style.visibility = segment[4] === null || segment[5] === null ? "hidden" : "visible";
       here.setAttribute("cx", 170 + 140 * segment[4]);
       here.setAttribute("cy", 170 - 140 * segment[5]);
     }
@@ -140,6 +141,7 @@
       document.body.dataset.audio = audio.duration.toFixed(1);
     });
     audio.addEventListener("seeked", () => { if (!dragging) show(audio.currentTime); });
+    audio.addEventListener("error", () => { mood.lastElementChild.textContent = "the recording cannot be played"; });
     play.addEventListener("click", toggle);
     play.hidden = false;
   }

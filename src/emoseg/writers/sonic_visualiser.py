@@ -6,11 +6,12 @@ import csv
 import io
 
 from emoseg.types import Analysis
+from emoseg.writers.appearance import told
 from emoseg.writers.json_lines import rounded
 
 
 def render(analysis: Analysis) -> str:
-    """Return the spans as ``time,duration,label`` rows, times in seconds.
+    """Return the spans as ``time,duration,label`` rows, times in seconds; an "unsure" span carries the rule behind it.
 
     Raises
     ------
@@ -21,5 +22,5 @@ def render(analysis: Analysis) -> str:
     table = csv.writer(text, lineterminator="\n")
     for span in analysis.spans:
         start_s, end_s = (rounded(t, analysis.path) for t in (span.start_s, span.end_s))
-        table.writerow([f"{start_s:.6f}", f"{end_s - start_s:.6f}", span.label])
+        table.writerow([f"{start_s:.6f}", f"{end_s - start_s:.6f}", told(analysis, span.label)])
     return text.getvalue()

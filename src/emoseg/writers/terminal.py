@@ -12,8 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from emoseg.types import Analysis, AnalysisFailure, EmotionSpace
-from emoseg.writers.appearance import caption, clock, file_name, legible, marks, on_colour, swatches
+from emoseg.types import SOUNDS, Analysis, AnalysisFailure, EmotionSpace
+from emoseg.writers.appearance import (
+    answer_marks,
+    answer_swatches,
+    answers,
+    caption,
+    clock,
+    file_name,
+    legible,
+    on_colour,
+)
 
 STRIP_CELLS = 40
 MIN_STRIP_CELLS = 12
@@ -39,8 +48,9 @@ def render(results: Sequence[Analysis | AnalysisFailure], console: Console) -> N
     if len(results) == 1 and analyses:
         console.print(_span_table(analyses[0]))
     spaces: dict[str, EmotionSpace] = {str(analysis.space): analysis.space for analysis in analyses}
-    for space in spaces.values():
-        console.print(_legend(space, console.width))
+    for key, space in spaces.items():
+        told = [name for analysis in analyses if str(analysis.space) == key for name in answers(analysis)]
+        console.print(_legend(space, tuple(dict.fromkeys(told)), console.width))
     for line in _provenance(analyses):
         console.print(Text(line, style="dim"))
     for result in results:
@@ -70,7 +80,7 @@ def _overview(analyses: Sequence[Analysis], width: int) -> Table:
             Text(file_name(analysis.path) + "\n").append_text(_strip(analysis, cells)),
             clock(analysis.duration_s),
             Text(caption(analysis.space, song.label), style="bold"),
-            f"{song.confidence:.0%}",
+            f"{song.confidence:.0%}" if song.probabilities else "-",
             _signed(song.valence),
             _signed(song.arousal),
         )
@@ -81,8 +91,8 @@ def _strip(analysis: Analysis, most: int) -> Text:
     """Return equal stretches of the recording, each as the mark of the label in its middle."""
     strip = Text()
     cells = min(most, len(analysis.segments))
-    labels = analysis.space.labels
-    blocks = dict(zip(labels, _blocks(analysis.space), strict=True))
+    names = answers(analysis)
+    blocks = dict(zip(names, _blocks(names, analysis.space), strict=True))
     following = 0
     for cell in range(cells):
         middle_s = (cell + 0.5) / cells * analysis.duration_s
@@ -92,18 +102,18 @@ def _strip(analysis: Analysis, most: int) -> Text:
     return strip
 
 
-def _blocks(space: EmotionSpace) -> list[Text]:
-    colours = [swatch.light for swatch in swatches(space.labels)]
+def _blocks(names: tuple[str, ...], space: EmotionSpace) -> list[Text]:
+    colours = [swatch.light for swatch in answer_swatches(names, space)]
     return [
         Text(mark, style=f"{on_colour(colour)} on {colour}")
-        for mark, colour in zip(marks(space.labels), colours, strict=True)
+        for mark, colour in zip(answer_marks(names, space), colours, strict=True)
     ]
 
 
-def _legend(space: EmotionSpace, width: int) -> Text:
+def _legend(space: EmotionSpace, names: tuple[str, ...], width: int) -> Text:
     """Return each mark with its label, in lines of at most `width` columns that keep the two together."""
     legend, used = Text(), 0
-    for label, block in zip(space.labels, _blocks(space), strict=True):
+    for label, block in zip(names, _blocks(names, space), strict=True):
         entry = Text.assemble(block, " ", caption(space, label))
         if used and used + 3 + entry.cell_len > width:
             legend.append("\n")
@@ -121,7 +131,8 @@ def _span_table(analysis: Analysis) -> Table:
     table.add_column("start", justify="right")
     table.add_column("end", justify="right")
     table.add_column("emotion")
-    blocks = dict(zip(analysis.space.labels, _blocks(analysis.space), strict=True))
+    names = answers(analysis)
+    blocks = dict(zip(names, _blocks(names, analysis.space), strict=True))
     for span in analysis.spans[:SPAN_ROWS]:
         name = Text.assemble(blocks[span.label], " ", caption(analysis.space, span.label))
         table.add_row(clock(span.start_s, decimals=1), clock(span.end_s, decimals=1), name)
@@ -141,6 +152,10 @@ def _provenance(analyses: Sequence[Analysis]) -> list[str]:
         lines[f"emotion space {legible(space.name)}: {legible(space.rule or ', '.join(space.labels))}"] = None
     if any(analysis.song.valence is not None or analysis.song.arousal is not None for analysis in analyses):
         lines["valence and arousal are derived from the label probabilities, range [-1, 1]"] = None
+    for analysis in analyses:
+        lines[f"unsure: {analysis.rules['unsure']}"] = None
+    if any(name in SOUNDS and name not in a.space.labels for a in analyses for name in answers(a)):
+        lines[analyses[0].rules["sound"]] = None
     return list(lines)
 
 
