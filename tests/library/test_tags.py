@@ -331,7 +331,11 @@ def test_undo_files_are_checked(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe\n")
     with pytest.raises(ConfigError, match="is not an undo file"):
         read_undo(file)
-    file.write_text('{"schema": "emoseg.tag-undo/1", "path": "x"}\n{"schema": "emoseg.ta')
+    file.write_text('{"schema": "emoseg.tag-undo/1", "path": "x"}\n')
+    with pytest.raises(ConfigError, match="line 1 is not one of an undo file"):
+        read_undo(file)
+    whole = dict.fromkeys(("library", "before", "old", "new", "difference"))
+    file.write_text(json.dumps({"schema": "emoseg.tag-undo/1", "path": "x", **whole}) + '\n{"schema": "emoseg.ta')
     assert [entry["path"] for entry in read_undo(file)] == ["x"], "a line cut off by a crash changed nothing"
     with pytest.raises(ConfigError, match="exists already; an undo file is never overwritten"):
         UndoFile(file)
@@ -394,6 +398,9 @@ def test_tag_from_a_library_which_then_knows_the_files(music: Path, model: Path,
     assert again.out.count(": up to date\n") == 3
     report = run_batch(music, out, model=model, workers=1, quiet=True)
     assert (report.changes.changed, report.analysed) == (0, 0), "tags are no new sound"
+    assert call("tag", "--undo", undo).status == 0
+    report = run_batch(music, out, model=model, workers=1, quiet=True)
+    assert (report.changes.changed, report.analysed) == (0, 0), "nor is their absence"
 
 
 def refused(outcome: Outcome, part: str) -> None:

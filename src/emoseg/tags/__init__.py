@@ -91,7 +91,7 @@ def plan_tags(path: Path, facts: SongFacts, space: EmotionSpace) -> TagPlan:
     )
 
 
-def write_tags(plan: TagPlan, undo: UndoFile, *, keep_mtime: bool = False) -> str:
+def write_tags(plan: TagPlan, undo: UndoFile, *, keep_mtime: bool = False, library: Path | None = None) -> str:
     """Carry out a plan; return the checksum of the file as it is now.
 
     Parameters
@@ -101,6 +101,8 @@ def write_tags(plan: TagPlan, undo: UndoFile, *, keep_mtime: bool = False) -> st
         Gets a line before the file is replaced.
     keep_mtime : bool
         Give the file its old modification time, so that players see no change.
+    library : Path, optional
+        The library that the song is in, noted for undoing.
 
     Raises
     ------
@@ -120,6 +122,7 @@ def write_tags(plan: TagPlan, undo: UndoFile, *, keep_mtime: bool = False) -> st
         undo.add(
             {
                 "path": os.path.abspath(plan.path),  # noqa: PTH100  (a link is not followed)
+                "library": None if library is None else str(library.resolve()),
                 "before": {"mood": list(plan.old_mood), "fields": plan.before},
                 "old": {"checksum": checksum(old), "mtime_ns": status.st_mtime_ns},
                 "new": {"checksum": checksum(new)},

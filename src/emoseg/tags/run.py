@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from emoseg.batch.contents import Contents, read_contents
 from emoseg.batch.manifest import Manifest, locked
 from emoseg.batch.scan import FoundFile, scan_folder
 from emoseg.batch.tables import legible_path
-from emoseg.errors import AudioError, ConfigError
+from emoseg.errors import AudioError, ConfigError, EmosegError
 from emoseg.tags import SongFacts, TagPlan, UndoFile, plan_tags, undo_tags, write_tags
 from emoseg.tags.undo import read_undo
 from emoseg.types import EmotionSpace
@@ -101,9 +101,10 @@ def tag_files(source: Source, *, undo: UndoFile | None = None, keep_mtime: bool 
             try:
                 plan = plan_tags(path, source.facts(path), source.space)
                 if undo is not None and plan.changes:
-                    content = write_tags(plan, undo, keep_mtime=keep_mtime)
-                    if manifest is not None and source.library is not None:
-                        _note(manifest, source.library.root, path, content)
+                    library = source.library.out if source.library is not None else None
+                    content = write_tags(plan, undo, keep_mtime=keep_mtime, library=library)
+                    if manifest is not None:
+                        _note(manifest, path, content)
             except AudioError as error:
                 yield Tagged(path, error=str(error))
             else:
@@ -114,14 +115,24 @@ def undo_files(file: Path) -> Iterator[tuple[str, bool]]:
     """Restore every file of an undo file, the latest change first; yield a line for each, and whether it went well."""
     for entry in read_undo(file):
         try:
-            yield legible_path(f"{entry['path']}: {undo_tags(entry)}"), True
+            outcome = undo_tags(entry)
         except AudioError as error:
             yield legible_path(str(error)), False
+            continue
+        if outcome == "restored" and entry["library"]:
+            _note_restored(Path(entry["library"]), Path(entry["path"]), entry["old"]["checksum"])
+        yield legible_path(f"{entry['path']}: {outcome}"), True
 
 
-def _note(manifest: Manifest, root: Path, path: Path, content: str) -> None:
+def _note_restored(library: Path, path: Path, content: str) -> None:
+    # A library that is gone or busy takes no note, and its next batch does the song again: work, but no wrong answer.
+    with suppress(EmosegError), locked(library), closing(Manifest.open(library)) as manifest:
+        _note(manifest, path, content)
+
+
+def _note(manifest: Manifest, path: Path, content: str) -> None:
     status = path.stat()
-    inside = path.relative_to(root).as_posix()
+    inside = path.relative_to(manifest.settings.root).as_posix()
     manifest.touch(inside, FoundFile(inside, status.st_size, status.st_mtime_ns), content)
 
 

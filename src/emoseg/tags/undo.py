@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from emoseg.errors import ConfigError
 
 SCHEMA = "emoseg.tag-undo/1"
+_KEYS = {"path", "library", "before", "old", "new", "difference"}
 _BLOCK = 1 << 16
 _JOIN = 32  # equal bytes between two differences that are not worth a stretch of their own
 
@@ -137,8 +138,8 @@ def read_undo(path: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             entry = json.loads(line)
-            known = entry["schema"] == SCHEMA and isinstance(entry["path"], str)
-        except (ValueError, KeyError, TypeError):
+            known = entry["schema"] == SCHEMA and entry.keys() >= _KEYS
+        except (ValueError, KeyError, TypeError, AttributeError):
             known = False
         if not known:
             raise ConfigError(f"{path}: line {number} is not one of an undo file of emoseg ({SCHEMA})")
