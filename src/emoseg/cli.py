@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from emoseg.config import MethodName, TrainConfig
+    from emoseg.library import Answer
     from emoseg.types import Analysis, AnalysisFailure
 
 app = typer.Typer(
@@ -201,6 +202,203 @@ def _recordings(paths: list[str]) -> Iterator[str | AnalysisFailure]:
         yield from map(str, found)
         if not found:
             yield AnalysisFailure(path, "empty", f"{path}: no audio in this folder")
+
+
+@app.command()
+def batch(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR", help="Folder of recordings; the shards for --merge.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The library: made, or gone on with if it is there.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Model folder, as written by 'emoseg train'.")] = None,
+    hop: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Distance of segments; default: the model's.")
+    ] = None,
+    workers: Workers = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do this share of the recordings alone.")] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Give a recording up after this time; default: 300, and 30 a megabyte."),
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try again what failed and has not changed.")] = False,
+    merge_into: Annotated[
+        Path | None, typer.Option("--merge", metavar="DIR", help="Make this library from those of all shards.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Analyse a whole library of recordings; may be killed at any moment, the same command goes on."""
+    from emoseg.batch import Shard, merge, run_batch
+
+    if merge_into is not None:
+        if out or model or shard:
+            raise ConfigError("--merge takes the folders of shards, and none of --out, --model, --shard")
+        merged = merge(merge_into, folders)
+        for name in merged.missing:
+            sys.stderr.write(f"emoseg: the shard {name} was not given\n")
+        counted = f"{merged.songs} songs, {merged.failed} failed, {merged.todo} to do"
+        sys.stdout.write(json.dumps(merged.to_json()) + "\n" if as_json else f"{merge_into}: {counted}\n")
+        raise typer.Exit(1 if merged.failed or merged.todo or merged.missing else 0)
+    if out is None:
+        raise ConfigError("no library given: --out DIR")
+    if len(folders) != 1:
+        raise ConfigError(f"a library has one folder of recordings; {len(folders)} were given")
+    if model is None:
+        raise ConfigError("no model given: --model DIR; 'emoseg train' learns one")
+    if timeout is not None and not 0 < timeout < float("inf"):
+        raise ConfigError(f"timeout {timeout} s: must be above 0")
+    report = run_batch(
+        folders[0],
+        out,
+        model=model,
+        hop_s=hop,
+        workers=workers,
+        shard=Shard.parse(shard) if shard else None,
+        timeout_s=timeout,
+        retry=retry,
+        quiet=quiet,
+    )
+    for line in report.problems(most=20):
+        sys.stderr.write(f"emoseg: {line}\n")
+    told = json.dumps(report.to_json(), ensure_ascii=False) if as_json else report.summary()
+    sys.stdout.write(told + "\n")
+    if not report.complete:
+        raise typer.Exit(1)
+
+
+@app.command()
+def tag(
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="Recordings, or folders of them.")] = None,
+    library: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Take the emotion from this library, made by 'emoseg batch'.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Or analyse the recordings with this model folder.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write; without it, only say what would change.")] = False,
+    undo_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where --write notes how to undo; default: a new file here.")
+    ] = None,
+    undo: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Restore all files as an earlier --write found them.")
+    ] = None,
+    keep_mtime: Annotated[bool, typer.Option("--keep-mtime", help="Keep the files' modification times.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
+) -> None:
+    """Write the emotion of songs into their files' tags; a dry run unless --write, and never over a mood of yours."""
+    from emoseg.tags import UndoFile
+    from emoseg.tags.run import Source, tag_files, undo_files
+
+    if undo is not None:
+        if paths or library or model or write:
+            raise ConfigError("--undo takes nothing else: the file says what to restore")
+        lines = list(undo_files(undo))
+        for line, _ in lines:
+            sys.stdout.write(f"{line}\n")
+        raise typer.Exit(0 if all(well for _, well in lines) else 1)
+    if not paths and library is None:
+        raise ConfigError("no recordings given: PATH, or --library DIR")
+    source = Source(paths or [], library=library, model=model)
+    record = UndoFile(undo_file or UndoFile.default_path()) if write else None
+    changed = failed = 0
+    for result in tag_files(source, undo=record, keep_mtime=keep_mtime):
+        changed += result.plan is not None and result.plan.changes
+        failed += result.plan is None
+        if as_json:
+            sys.stdout.write(json.dumps(result.to_json(), ensure_ascii=False) + "\n")
+        else:
+            (sys.stderr if result.plan is None else sys.stdout).write(
+                f"{'emoseg: ' if result.plan is None else ''}{result.line()}\n"
+            )
+    if record is None:
+        sys.stderr.write(f"{changed} of {len(source.paths)} files would change (dry run; --write writes)\n")
+    else:
+        how = f"; undo with: emoseg tag --undo {record.path}" if changed else ""
+        sys.stderr.write(f"{changed} of {len(source.paths)} files changed{how}\n")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def library(
+    out: Annotated[Path, typer.Argument(metavar="LIBRARY", help="A library, as made by 'emoseg batch'.")],
+    most: Annotated[
+        str | None, typer.Option(metavar="MOOD", help="Songs with most of a mood: calm, happy, a label, or V,A.")
+    ] = None,
+    changing: Annotated[bool, typer.Option("--changing", help="Songs whose emotion changes most.")] = False,
+    like: Annotated[
+        str | None, typer.Option(metavar="SONG", help="Songs with a course of emotion like this one's.")
+    ] = None,
+    playlist: Annotated[
+        str | None, typer.Option(metavar="FROM:TO", help="A playlist from one mood to another, as M3U8.")
+    ] = None,
+    sql: Annotated[
+        str | None, typer.Option(metavar="SELECT", help="A question of your own to songs, segments and failures.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="Songs in an answer or a playlist.")] = 20,
+    minutes: Annotated[float | None, typer.Option(min=1, help="Length of the playlist, instead of --count.")] = None,
+    apart: Annotated[int, typer.Option(min=0, help="Songs between two of the same artist, in a playlist.")] = 2,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.m3u8", help="Where the playlist goes; default: stdout.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON.")] = False,
+) -> None:
+    """Ask a library: the calmest songs, those that change most, those like another; make playlists."""
+    from emoseg.library import Library, write_playlist
+    from emoseg.playlist import m3u8
+
+    if sum(asked is not None for asked in (most, like, playlist, sql)) + changing > 1:
+        raise ConfigError("one question at a time: --most, --changing, --like, --playlist or --sql")
+    if playlist is None and (out_file or minutes):
+        raise ConfigError("--out and --minutes belong to --playlist")
+    asked = Library(out)
+    if unfinished := asked.unfinished():
+        sys.stderr.write(f"emoseg: {unfinished}\n")
+    if playlist is not None:
+        chosen = asked.playlist(playlist, count=count, minutes=minutes, apart=apart)
+        songs = [song for song, _ in chosen]
+        if out_file is not None:
+            write_playlist(out_file, songs, root=asked.contents.root)
+        if as_json:
+            _write_json(asked.playlist_table(chosen).to_json())
+        elif out_file is None:
+            sys.stdout.buffer.write(m3u8(songs, folder=Path(), root=asked.contents.root))
+        else:
+            _print_table(asked.playlist_table(chosen))
+        return
+    if most is not None:
+        answer = asked.most(most, count=count)
+    elif changing:
+        answer = asked.changing(count=count)
+    elif like is not None:
+        answer = asked.like(like, count=count)
+    else:
+        answer = asked.sql(sql) if sql is not None else asked.summary()
+    if as_json:
+        _write_json(answer.to_json())
+    else:
+        _print_table(answer)
+
+
+def _write_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def _print_table(answer: Answer) -> None:
+    """Print a table as wide as its content; columns keep their names, numbers three decimals."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from emoseg.writers.appearance import legible
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(answer.columns):
+        numbers = all(isinstance(row[i], int | float) for row in answer.rows) and bool(answer.rows)
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in answer.rows:
+        cells = ("" if v is None else f"{v:.3f}" if isinstance(v, float) else legible(str(v)) for v in row)
+        table.add_row(*(Text(cell) for cell in cells))
+    # A pipe has no width: there no cell is folded.
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 def _train_config(config: Path | None, frontend: str | None, method: str | None = None) -> TrainConfig:

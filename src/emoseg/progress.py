@@ -19,6 +19,10 @@ class Progress:
         """Add `amount` units of finished work."""
         self.done += amount
 
+    def expect(self, total: float) -> None:
+        """Correct the number of units in all, where it was an estimate."""
+        self.total = total
+
 
 class _PlainProgress(Progress):
     """Lines for logs: one every ten seconds, so a build log stays readable."""
@@ -87,5 +91,9 @@ def progress(description: str, total: float, *, unit: str = "", quiet: bool = Fa
             def advance(self, amount: float = 1.0) -> None:
                 super().advance(amount)
                 bar.advance(task, amount)
+
+            def expect(self, total: float) -> None:
+                super().expect(total)
+                bar.update(task, total=total)
 
         yield _Bar(description, total, unit)

@@ -1,0 +1,7 @@
+"""Batches: a whole library of recordings, analysed once each into two tables; resumable, sharded, mergeable."""
+
+from emoseg.batch.manifest import Failure, Manifest
+from emoseg.batch.merge import MergeReport, merge
+from emoseg.batch.run import BatchReport, Shard, run_batch
+
+__all__ = ["BatchReport", "Failure", "Manifest", "MergeReport", "Shard", "merge", "run_batch"]

@@ -1,0 +1,366 @@
+"""The manifest of a library: one SQLite file that says what is known of every recording.
+
+It is the only truth about a batch. A result is in it, in the transaction that marks its recording as done, before it is
+in any Parquet file; a Parquet file counts from the transaction that names it. So a batch may be killed at any moment:
+whatever was done stays done, and what was not is done by the next run.
+
+States of a recording: ``todo``, ``done``, ``failed``, ``gone`` (its file vanished; its rows leave the tables, but its
+result is kept here in case the file comes back).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from emoseg.batch.scan import FoundFile, Scan
+from emoseg.batch.tables import SEGMENTS, SONGS, song_id
+from emoseg.errors import EmosegError
+from emoseg.types import EmotionSpace
+
+FORMAT = "emoseg.batch/1"
+MANIFEST_FILE, LOCK_FILE = "manifest.sqlite", "lock"
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE songs (
+    song_id TEXT PRIMARY KEY,
+    path BLOB NOT NULL,           -- below the root, in the file system's own bytes
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    content TEXT,                 -- checksum of the file when it was last analysed
+    state TEXT NOT NULL CHECK (state IN ('todo', 'done', 'failed', 'gone')),
+    analyses INTEGER NOT NULL DEFAULT 0,
+    error_type TEXT,
+    message TEXT,
+    part INTEGER REFERENCES parts (part)
+);
+CREATE INDEX songs_by_part ON songs (part);
+CREATE INDEX songs_by_state ON songs (state);
+CREATE TABLE pending (song_id TEXT PRIMARY KEY REFERENCES songs (song_id), songs BLOB NOT NULL, segments BLOB NOT NULL);
+CREATE TABLE parts (part INTEGER PRIMARY KEY AUTOINCREMENT, songs INTEGER NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the numbers and the members of a library; one library has one of each.
+
+    `model` identifies the model folder by its content. `shard` is ``"I/N"`` or empty.
+    """
+
+    root: str
+    model: str
+    model_name: str
+    hop_s: float | None
+    shard: str
+    space: dict[str, Any]
+
+    def to_json(self) -> str:
+        """Return the settings as JSON."""
+        return json.dumps(vars(self), ensure_ascii=True)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recording to be analysed; `content` is the checksum of what is already known, if anything is."""
+
+    song_id: str
+    path: str
+    size: int
+    mtime_ns: int
+    content: str | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    `state` ``"same"`` is a file whose content is the one already known. `rows` holds an Arrow stream a table.
+    """
+
+    song_id: str
+    state: Literal["done", "failed", "same", "gone"]
+    size: int
+    mtime_ns: int
+    content: str | None = None
+    duration_s: float = 0.0
+    error_type: str | None = None
+    message: str | None = None
+    rows: dict[str, bytes] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A recording that could not be analysed; `error_type` is the class of the error."""
+
+    path: str
+    error_type: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a scan found in comparison with the manifest."""
+
+    new: int
+    changed: int
+    gone: int
+    back: int
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep every other process from writing to `out` while the block runs; the lock dies with its process.
+
+    Raises
+    ------
+    EmosegError
+        Another process has it, or the folder cannot be written to.
+    """
+    try:
+        # SQLite's own file lock: the same on every system, and freed by the system when a process is killed.
+        with closing(sqlite3.connect(out / LOCK_FILE, timeout=0, isolation_level=None)) as lock:
+            lock.execute("BEGIN EXCLUSIVE")
+            yield
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise EmosegError(f"{out}: another emoseg is at work on it") from error
+        raise EmosegError(f"{out}: cannot be written: {error}") from error
+
+
+class Manifest:
+    """The manifest of one library, open; made by `create` or `open`.
+
+    Methods that write raise `sqlite3.Error` where the disk refuses; each is one transaction.
+    """
+
+    def __init__(self, out: Path, connection: sqlite3.Connection, settings: Settings) -> None:
+        self.out, self.settings = out, settings
+        self._db = connection
+
+    @classmethod
+    def create(cls, out: Path, settings: Settings) -> Manifest:
+        """Make the manifest of a new library."""
+        db = _connect(out, create=True)
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            for statement in _TABLES.split(";\n"):
+                db.execute(statement)
+            db.execute("INSERT INTO meta VALUES ('format', ?), ('settings', ?)", (FORMAT, settings.to_json()))
+        return cls(out, db, settings)
+
+    @classmethod
+    def open(cls, out: Path) -> Manifest:
+        """Open the manifest of a library.
+
+        Raises
+        ------
+        EmosegError
+            There is none, or it was not made by this version.
+        """
+        file = out / MANIFEST_FILE
+        if not file.is_file():
+            raise EmosegError(f"{out}: is not a library: {MANIFEST_FILE} is missing; 'emoseg batch' makes one")
+        try:
+            db = _connect(out)
+            meta = dict(db.execute("SELECT key, value FROM meta"))
+        except sqlite3.Error as error:
+            raise EmosegError(f"{file}: cannot be read: {error}") from error
+        if meta.get("format") != FORMAT:
+            raise EmosegError(f"{file}: has the format {meta.get('format')!r}; this emoseg reads {FORMAT!r}")
+        return cls(out, db, Settings(**json.loads(meta["settings"])))
+
+    @staticmethod
+    def exists(out: Path) -> bool:
+        """Whether `out` holds a manifest; an empty one is what a run left that was killed while making it."""
+        file = out / MANIFEST_FILE
+        if not file.is_file():
+            return False
+        with closing(_connect(out)) as db:
+            return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Run statements that count together or not at all."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    @property
+    def space(self) -> EmotionSpace:
+        """The emotion space of all rows."""
+        return EmotionSpace.from_json(self.settings.space)
+
+    # --- what is known -----------------------------------------------------------------------------------------------
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of recordings in each state."""
+        found = dict(self._db.execute("SELECT state, count(*) FROM songs GROUP BY state"))
+        return {state: found.get(state, 0) for state in ("done", "failed", "gone", "todo")}
+
+    def jobs(self) -> list[Job]:
+        """Return what is to be done, sorted by path."""
+        rows = self._db.execute(
+            "SELECT song_id, path, size, mtime_ns, content FROM songs WHERE state = 'todo' ORDER BY path"
+        )
+        return [Job(key, os.fsdecode(path), *rest) for key, path, *rest in rows]
+
+    def failures(self) -> list[Failure]:
+        """Return the recordings that failed, sorted by path."""
+        rows = self._db.execute("SELECT path, error_type, message FROM songs WHERE state = 'failed' ORDER BY path")
+        return [Failure(os.fsdecode(path), error_type, message) for path, error_type, message in rows]
+
+    def parts(self) -> dict[int, int]:
+        """Return the parts of the tables and the number of songs that each was written with."""
+        return dict(self._db.execute("SELECT part, songs FROM parts ORDER BY part"))
+
+    def waiting(self) -> list[str]:
+        """Return the songs that are done and not yet in the tables, sorted by path."""
+        rows = self._db.execute(
+            "SELECT song_id FROM pending JOIN songs USING (song_id) WHERE state = 'done' ORDER BY path"
+        )
+        return [key for (key,) in rows]
+
+    def stale(self) -> list[int]:
+        """Return the parts that hold rows of songs that changed, failed or are gone."""
+        rows = self._db.execute(
+            "SELECT part FROM parts WHERE songs > "
+            "(SELECT count(*) FROM songs WHERE songs.part = parts.part AND state != 'gone') ORDER BY part"
+        )
+        return [part for (part,) in rows]
+
+    def members(self, part: int) -> dict[str, str]:
+        """Return the songs whose rows in a part count, and their states."""
+        return dict(self._db.execute("SELECT song_id, state FROM songs WHERE part = ?", (part,)))
+
+    def rows(self, keys: Iterable[str]) -> Iterator[dict[str, bytes]]:
+        """Yield the rows of songs that wait, as Arrow streams."""
+        for key in keys:
+            row = self._db.execute("SELECT songs, segments FROM pending WHERE song_id = ?", (key,)).fetchone()
+            yield dict(zip((SONGS, SEGMENTS), row, strict=True))
+
+    def path(self, key: str) -> str:
+        """Return the path of a song below the root, in the form that opens its file."""
+        (path,) = self._db.execute("SELECT path FROM songs WHERE song_id = ?", (key,)).fetchone()
+        return os.fsdecode(path)
+
+    def paths(self) -> dict[str, str]:
+        """Return the path of each song below the root, in the form that opens its file."""
+        return {key: os.fsdecode(path) for key, path in self._db.execute("SELECT song_id, path FROM songs")}
+
+    def holds(self, key: str) -> bool:
+        """Whether a song is known, in whatever state."""
+        return self._db.execute("SELECT 1 FROM songs WHERE song_id = ?", (key,)).fetchone() is not None
+
+    def dump_songs(self) -> Iterator[tuple[Any, ...]]:
+        """Yield all that is known of each song, its part last."""
+        yield from self._db.execute("SELECT * FROM songs ORDER BY path")
+
+    def dump_pending(self) -> Iterator[tuple[str, bytes, bytes]]:
+        """Yield the rows of all songs that are not in a part."""
+        yield from self._db.execute("SELECT * FROM pending")
+
+    # --- what changes it ---------------------------------------------------------------------------------------------
+
+    def update(self, scan: Scan) -> Changes:
+        """Compare with what lies on disk: new and changed files are to be done, missing ones are gone."""
+        rows = self._db.execute("SELECT song_id, size, mtime_ns, state FROM songs")
+        known = {key: (size, mtime_ns, state) for key, size, mtime_ns, state in rows}
+        found = {song_id(file.path): file for file in scan.files}
+        new = [(key, file) for key, file in found.items() if key not in known]
+        changed = [(key, f) for key, f in found.items() if key in known and known[key][:2] != (f.size, f.mtime_ns)]
+        back = [k for k, f in found.items() if k in known and known[k] == (f.size, f.mtime_ns, "gone")]
+        missing = [key for key in known.keys() - found.keys() if known[key][2] != "gone"]
+        gone = [key for key in missing if not _beneath(self.path(key), scan.unlisted)]
+        with self.transaction() as db:
+            db.executemany(
+                "INSERT INTO songs (song_id, path, size, mtime_ns, state) VALUES (?, ?, ?, ?, 'todo')",
+                [(key, os.fsencode(file.path), file.size, file.mtime_ns) for key, file in new],
+            )
+            db.executemany(
+                "UPDATE songs SET state = 'todo', size = ?, mtime_ns = ? WHERE song_id = ?",
+                [(file.size, file.mtime_ns, key) for key, file in changed],
+            )
+            db.executemany("UPDATE songs SET state = 'gone' WHERE song_id = ?", [(key,) for key in gone])
+            db.executemany(f"UPDATE songs SET state = {_KNOWN_STATE} WHERE song_id = ?", [(key,) for key in back])
+        return Changes(len(new), len(changed), len(gone), len(back))
+
+    def retry_failures(self) -> None:
+        """Mark all failed recordings as to be done, whether or not their files changed."""
+        with self.transaction() as db:
+            db.execute("UPDATE songs SET state = 'todo', content = NULL, error_type = NULL WHERE state = 'failed'")
+
+    def forget_part(self, part: int) -> None:
+        """Have the songs of a part done again, as its files are lost."""
+        with self.transaction() as db:
+            db.execute("UPDATE songs SET state = 'todo', content = NULL WHERE part = ? AND state = 'done'", (part,))
+            db.execute("UPDATE songs SET part = NULL WHERE part = ?", (part,))
+            db.execute("DELETE FROM parts WHERE part = ?", (part,))
+
+    def record(self, outcomes: Iterable[Outcome]) -> None:
+        """Store what became of jobs."""
+        with self.transaction() as db:
+            for outcome in outcomes:
+                self._record(db, outcome)
+
+    def touch(self, path: str, file: FoundFile, content: str) -> None:
+        """Note that emoseg itself changed a file of a song that is done, without changing its sound."""
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE songs SET size = ?, mtime_ns = ?, content = ? WHERE song_id = ? AND state = 'done'",
+                (file.size, file.mtime_ns, content, song_id(path)),
+            )
+
+    @staticmethod
+    def _record(db: sqlite3.Connection, outcome: Outcome) -> None:
+        key, stamp = outcome.song_id, (outcome.size, outcome.mtime_ns)
+        if outcome.state == "gone":
+            db.execute("UPDATE songs SET state = 'gone' WHERE song_id = ?", (key,))
+            return
+        if outcome.state == "same":
+            db.execute(
+                f"UPDATE songs SET size = ?, mtime_ns = ?, state = {_KNOWN_STATE} WHERE song_id = ?", (*stamp, key)
+            )
+            return
+        db.execute("DELETE FROM pending WHERE song_id = ?", (key,))
+        if outcome.rows:
+            db.execute("INSERT INTO pending VALUES (?, ?, ?)", (key, outcome.rows[SONGS], outcome.rows[SEGMENTS]))
+        db.execute(
+            "UPDATE songs SET size = ?, mtime_ns = ?, content = ?, state = ?, error_type = ?, message = ?, "
+            "part = NULL, analyses = analyses + 1 WHERE song_id = ?",
+            (*stamp, outcome.content, outcome.state, outcome.error_type, outcome.message, key),
+        )
+
+
+# The state of a recording about which everything known still holds.
+_KNOWN_STATE = (
+    "CASE WHEN error_type IS NOT NULL THEN 'failed' "
+    "WHEN part IS NOT NULL OR song_id IN (SELECT song_id FROM pending) THEN 'done' ELSE 'todo' END"
+)
+
+
+def _connect(out: Path, *, create: bool = False) -> sqlite3.Connection:
+    # A rollback journal, not a write-ahead log: a finished library is one plain file that can be read anywhere, also
+    # on a network drive or a read-only one. FULL: a part may only be deleted once its successor is on the disk.
+    uri = f"{(out / MANIFEST_FILE).absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+    db = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+def _beneath(path: str, folders: dict[str, str]) -> bool:
+    return any(path.startswith(f"{folder}/") for folder in folders)

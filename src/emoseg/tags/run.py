@@ -1,0 +1,155 @@
+"""Tags for many files: where what is written comes from, and what became of each file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emoseg.analyzer import Analyzer
+from emoseg.batch.contents import Contents, read_contents
+from emoseg.batch.manifest import Manifest, locked
+from emoseg.batch.scan import FoundFile, scan_folder
+from emoseg.batch.tables import legible_path
+from emoseg.errors import AudioError, ConfigError, EmosegError
+from emoseg.tags import SongFacts, TagPlan, UndoFile, plan_tags, undo_tags, write_tags
+from emoseg.tags.undo import read_undo
+from emoseg.types import EmotionSpace
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """What became of a file: the plan, carried out or not, or the words of the failure."""
+
+    path: Path
+    plan: TagPlan | None = None
+    error: str | None = None
+
+    def line(self) -> str:
+        """Return one line for people."""
+        told = self.error if self.plan is None else f"{self.path}: {self.plan.line()}"
+        return legible_path(told or "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result for programs."""
+        if self.plan is not None:
+            return {**self.plan.to_json(), "path": legible_path(str(self.path))}
+        return {"schema": "emoseg.tag/1", "path": legible_path(str(self.path)), "error": self.error}
+
+
+class Source:
+    """Songs and what there is to say of them: from a library, or by analysing them.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Recordings, or folders of them; with a library, none stands for all of it.
+    library : Path, optional
+    model : Path, optional
+        Model folder; exactly one of `library` and `model` is given.
+
+    Raises
+    ------
+    EmosegError
+        The library or the model cannot be used, or a path is no part of the library.
+    """
+
+    def __init__(self, paths: Sequence[Path], *, library: Path | None = None, model: Path | None = None) -> None:
+        if (library is None) == (model is None):
+            raise ConfigError("what to write comes from a library or a model: --library DIR or --model DIR")
+        self.library: Contents | None = None
+        if library is not None:
+            self.library = read_contents(library)
+            self.space: EmotionSpace = self.library.space
+            rows = list(self.library.songs())
+            chosen = [_absolute(path) for path in paths]
+            self._facts = {path: _of_row(row) for path, row in rows if not chosen or _among(path, chosen)}
+            for path, absolute in zip(paths, chosen, strict=True):
+                if not any(_among(song, [absolute]) for song in self._facts):
+                    raise ConfigError(f"{path}: no song of the library {library} is there")
+            self.paths = list(self._facts)
+        elif model is not None:
+            self._analyzer = Analyzer(model)
+            self.space = self._analyzer.model.space
+            self.paths = [file for path in paths for file in _files(path)]
+
+    def facts(self, path: Path) -> SongFacts:
+        """Return what there is to say of a song.
+
+        Raises
+        ------
+        AudioError
+            It cannot be analysed.
+        """
+        return self._facts[path] if self.library is not None else SongFacts.of(self._analyzer.analyze(path))
+
+
+def tag_files(source: Source, *, undo: UndoFile | None = None, keep_mtime: bool = False) -> Iterator[Tagged]:
+    """Plan the tags of every file, and carry the plans out where there is an undo file; yield what became of each.
+
+    A library that the songs come from takes note of the new files, so that a batch does not do them again.
+    """
+    with ExitStack() as stack:
+        manifest = None
+        if undo is not None and source.library is not None:
+            stack.enter_context(locked(source.library.out))
+            manifest = stack.enter_context(closing(Manifest.open(source.library.out)))
+        for path in source.paths:
+            try:
+                plan = plan_tags(path, source.facts(path), source.space)
+                if undo is not None and plan.changes:
+                    library = source.library.out if source.library is not None else None
+                    content = write_tags(plan, undo, keep_mtime=keep_mtime, library=library)
+                    if manifest is not None:
+                        _note(manifest, path, content)
+            except AudioError as error:
+                yield Tagged(path, error=str(error))
+            else:
+                yield Tagged(path, plan)
+
+
+def undo_files(file: Path) -> Iterator[tuple[str, bool]]:
+    """Restore every file of an undo file, the latest change first; yield a line for each, and whether it went well."""
+    for entry in read_undo(file):
+        try:
+            outcome = undo_tags(entry)
+        except AudioError as error:
+            yield legible_path(str(error)), False
+            continue
+        if outcome == "restored" and entry["library"]:
+            _note_restored(Path(entry["library"]), Path(entry["path"]), entry["old"]["checksum"])
+        yield legible_path(f"{entry['path']}: {outcome}"), True
+
+
+def _note_restored(library: Path, path: Path, content: str) -> None:
+    # A library that is gone or busy takes no note, and its next batch does the song again: work, but no wrong answer.
+    with suppress(EmosegError), locked(library), closing(Manifest.open(library)) as manifest:
+        _note(manifest, path, content)
+
+
+def _note(manifest: Manifest, path: Path, content: str) -> None:
+    status = path.stat()
+    inside = path.relative_to(manifest.settings.root).as_posix()
+    manifest.touch(inside, FoundFile(inside, status.st_size, status.st_mtime_ns), content)
+
+
+def _of_row(row: dict[str, Any]) -> SongFacts:
+    return SongFacts(row["label"], row["confidence"], row["valence"], row["arousal"], row["model"])
+
+
+def _files(path: Path) -> Iterable[Path]:
+    if not path.is_dir():
+        return [path]
+    return [path / file.path for file in scan_folder(path).files]
+
+
+def _among(path: Path, chosen: Sequence[Path]) -> bool:
+    return any(path == one or path.is_relative_to(one) for one in chosen)
+
+
+def _absolute(path: Path) -> Path:
+    # The library's root is without links; what a user names may be reached through one.
+    return Path(os.path.abspath(path.parent.resolve() / path.name)) if path.name else path.resolve()  # noqa: PTH100

@@ -1,0 +1,714 @@
+"""A batch: every recording once, whatever happens, and the same tables in the end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from made import RATE, Call, Outcome, command, make_model, make_songs, spawn, tone
+
+from emoseg.analyzer import Analyzer
+from emoseg.batch import Manifest, Shard, merge, run_batch
+from emoseg.batch.manifest import MANIFEST_FILE, locked
+from emoseg.batch.scan import scan_folder
+from emoseg.batch.tables import probability_columns, song_id
+from emoseg.errors import ConfigError, EmosegError
+from emoseg.types import EmotionSpace
+
+Rows = list[dict[str, Any]]
+
+
+def rows(out: Path, table: str) -> Rows:
+    """Return all rows of a table, sorted."""
+    found = [row for file in sorted((out / table).glob("*.parquet")) for row in pq.ParquetFile(file).read().to_pylist()]
+    return sorted(found, key=lambda row: (row["path"], row.get("segment", 0)))
+
+
+def tables(out: Path) -> tuple[Rows, Rows]:
+    return rows(out, "songs"), rows(out, "segments")
+
+
+def listed(out: Path) -> list[dict[str, str]]:
+    """Return the rows of failures.csv."""
+    with (out / "failures.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def analyses(out: Path) -> dict[str, int]:
+    """How often each recording was analysed to the end."""
+    with sqlite3.connect(out / MANIFEST_FILE) as db:
+        return {os.fsdecode(path): n for path, n in db.execute("SELECT path, analyses FROM songs")}
+
+
+def in_process(root: Path, out: Path, model: Path, **options: Any) -> Any:
+    return run_batch(root, out, model=model, quiet=True, **{"workers": 1, **options})
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("music")
+    make_songs(root, 8)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(music: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of `music`, made without interruption."""
+    out = tmp_path_factory.mktemp("whole") / "library"
+    in_process(music, out, model)
+    return out
+
+
+@pytest.fixture
+def own(music: Path, tmp_path: Path) -> Path:
+    """Return a copy of `music` to be changed."""
+    return Path(shutil.copytree(music, tmp_path / "own", copy_function=shutil.copy2))
+
+
+# --- what is in the tables -------------------------------------------------------------------------------------------
+
+
+def test_tables_hold_what_the_analyzer_says(music: Path, whole: Path, model: Path) -> None:
+    songs, segments = tables(whole)
+    paths = sorted(path.relative_to(music).as_posix() for path in music.rglob("*.*"))
+    assert [song["path"] for song in songs] == paths
+    analyzer = Analyzer(model)
+    for song in songs:
+        analysis = analyzer.analyze(music / song["path"])
+        assert song["song_id"] == song_id(song["path"])
+        assert song["label"] == analysis.song.label
+        assert song["duration_s"] == analysis.duration_s
+        assert [song[f"p_{label}"] for label in analysis.space.labels] == pytest.approx(
+            analysis.song.probabilities, abs=1e-6
+        )
+        assert song["valence"] == pytest.approx(analysis.song.valence, abs=1e-6)
+        assert song["model"] == "tiny 1"
+        own = [segment for segment in segments if segment["song_id"] == song["song_id"]]
+        assert song["segments"] == len(own) == len(analysis.segments)
+        for row, segment in zip(own, analysis.segments, strict=True):
+            assert (row["start_s"], row["end_s"], row["label"]) == (segment.start_s, segment.end_s, segment.label)
+            assert row["arousal"] == pytest.approx(segment.arousal, abs=1e-6)
+    assert len({song["label"] for song in songs}) > 1, "the model tells these songs apart"
+
+
+def test_tables_carry_their_schema(whole: Path) -> None:
+    for name in ("songs", "segments"):
+        (file,) = (whole / name).iterdir()
+        metadata = pq.read_schema(file).metadata
+        assert metadata[b"emoseg.schema"] == f"emoseg.library.{name}/1".encode()
+        assert json.loads(metadata[b"emoseg.space"])["labels"] == ["Q1", "Q2", "Q3", "Q4"]
+
+
+def test_artist_and_title_come_from_the_file(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "music").mkdir()
+    for suffix in (".flac", ".mp3", ".ogg"):
+        with soundfile.SoundFile(tmp_path / "music" / f"a{suffix}", "w", RATE, 1) as file:
+            file.artist, file.title = "Björk", "Jóga"
+            file.write(tone(1))
+    soundfile.write(tmp_path / "music" / "b.wav", tone(2), RATE)
+    in_process(tmp_path / "music", tmp_path / "out", model)
+    songs, _ = tables(tmp_path / "out")
+    told = {song["path"]: (song["artist"], song["title"]) for song in songs}
+    assert told.pop("b.wav") == (None, None)
+    assert set(told.values()) == {("Björk", "Jóga")}
+    assert len(told) == 3
+
+
+def test_columns_of_labels_that_differ_by_case() -> None:
+    space = EmotionSpace.from_labels(["Sad", "sad", "happy song"])
+    assert probability_columns(space) == ("p_Sad", "p_happy song", "p_sad_2")
+
+
+# --- what is done again, and what is not -----------------------------------------------------------------------------
+
+
+def test_nothing_is_done_twice(own: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = in_process(own, out, model)
+    assert (first.analysed, first.done, first.changes.new) == (8, 8, 8)
+    before = tables(out)
+    files = {file: file.stat().st_mtime_ns for file in out.rglob("*.parquet")}
+    again = in_process(own, out, model)
+    assert (again.analysed, again.done, again.changes.new, again.changes.changed) == (0, 8, 0, 0)
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*.parquet")} == files, "no table is written again"
+
+    touched = next(own.rglob("0001*"))
+    os.utime(touched, (1, 1))
+    again = in_process(own, out, model)
+    assert (again.analysed, again.changes.changed) == (0, 1), "a new date alone is no new song"
+    assert set(analyses(out).values()) == {1}
+    assert tables(out) == before
+    assert in_process(own, out, model).changes.changed == 0
+
+
+def test_a_changed_file_is_done_again(own: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    in_process(own, out, model)
+    before, _ = tables(out)
+    changed = next(own.rglob("0002*"))
+    soundfile.write(changed, tone(99), RATE)
+    assert in_process(own, out, model).analysed == 1
+    songs, segments = tables(out)
+    key = changed.relative_to(own).as_posix()
+    assert [song["path"] for song in songs] == [song["path"] for song in before]
+    assert [song["path"] for song, old in zip(songs, before, strict=True) if song != old] == [key]
+    assert sum(song["segments"] for song in songs) == len(segments)
+    assert {path: n for path, n in analyses(out).items() if n != 1} == {key: 2}
+
+
+def test_a_song_that_vanished_leaves_the_tables_and_may_come_back(own: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    in_process(own, out, model)
+    before = tables(out)
+    file = next(own.rglob("0003*"))
+    shutil.move(file, tmp_path / "elsewhere")
+    report = in_process(own, out, model)
+    assert (report.done, report.gone, report.changes.gone, report.complete) == (7, 1, 1, True)
+    key = file.relative_to(own).as_posix()
+    assert tables(out)[0] == [song for song in before[0] if song["path"] != key]
+    shutil.move(tmp_path / "elsewhere", file)
+    report = in_process(own, out, model)
+    assert (report.done, report.gone, report.analysed, report.changes.back) == (8, 0, 0, 1)
+    assert tables(out) == before
+
+
+def test_a_drive_that_is_not_there_costs_nothing(own: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    in_process(own, out, model)
+    before = tables(out)
+    shutil.move(own, tmp_path / "drive")
+    own.mkdir()
+    with pytest.raises(ConfigError, match="holds no recordings, but the library does: is the drive there"):
+        in_process(own, out, model)
+    assert tables(out) == before
+
+
+def test_a_lost_part_is_made_again(own: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    in_process(own, out, model)
+    before = tables(out)
+    next((out / "segments").iterdir()).unlink()
+    assert in_process(own, out, model).analysed == 8
+    assert tables(out) == before
+
+
+def test_small_parts_are_joined_and_large_ones_bounded(
+    own: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
+) -> None:
+    monkeypatch.setattr("emoseg.batch.run.PART_SONGS", 3)
+    out = tmp_path / "out"
+    hidden = sorted(own.rglob("*.*"))[:4]
+    for file in hidden:
+        file.rename(file.with_suffix(f"{file.suffix}.off"))
+    in_process(own, out, model)
+    for file in hidden:
+        file.with_suffix(f"{file.suffix}.off").rename(file)
+    in_process(own, out, model)
+    sizes = [pq.ParquetFile(file).metadata.num_rows for file in (out / "songs").iterdir()]
+    assert sum(sizes) == 8
+    assert max(sizes) <= 4
+    assert tables(out) == tables(whole)
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """Return a folder with one good recording and several that fail."""
+    root = tmp_path / "music"
+    root.mkdir()
+    soundfile.write(root / "good.wav", tone(1), RATE)
+    soundfile.write(root / "silent.wav", np.zeros(3 * RATE, dtype=np.float32), RATE)
+    soundfile.write(root / "short.wav", tone(1)[:2000], RATE)
+    (root / "empty.mp3").touch()
+    (root / "text.wav").write_text("These are the lyrics.\n" * 50)
+    (root / "nowhere.mp3").symlink_to(root / "absent.mp3")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(root / "pipe.wav")
+    return root
+
+
+KINDS = {
+    "silent.wav": "silent",
+    "short.wav": "short",
+    "empty.mp3": "empty",
+    "text.wav": "decode",
+    "nowhere.mp3": "missing",
+    "pipe.wav": "unreadable",
+}
+
+
+def test_every_failure_is_listed_with_its_class_and_words(
+    broken: Path, model: Path, tmp_path: Path, call: Call
+) -> None:
+    out = tmp_path / "out"
+    start = ("batch", broken, "--out", out, "--model", model, "--workers", "1", "--quiet")
+    outcome = call(*start)
+    assert outcome.status == 1
+    assert outcome.out.startswith(f"{out}: 1 songs, 6 failed; analysed 1 ")
+    failed = listed(out)
+    assert {row["path"]: row["type"] for row in failed} == KINDS
+    assert outcome.err.splitlines() == [f"emoseg: {row['message']}" for row in failed]
+    words = {row["path"]: row["message"] for row in failed}
+    assert "soundfile: Format not recognised" in words["text.wav"]
+    assert all(str(broken) in message and "\n" not in message for message in words.values())
+
+    again = call(*start, "--json")
+    assert again.status == 1, "failures stay failures"
+    report = json.loads(again.out)
+    assert (report["schema"], report["analysed"], report["done"]) == ("emoseg.batch/1", 0, 1)
+    assert {f["path"]: f["error"]["type"] for f in report["failures"]} == KINDS
+    assert set(analyses(out).values()) == {1}, "what failed and has not changed is not tried again"
+
+    call(*start, "--retry")
+    assert {path: n for path, n in analyses(out).items() if n != 1} == dict.fromkeys(KINDS, 2)
+
+    for name in KINDS:
+        (broken / name).unlink()
+    soundfile.write(broken / "text.wav", tone(2), RATE)
+    outcome = call(*start)
+    assert outcome.status == 0
+    assert outcome.out.startswith(f"{out}: 2 songs, 5 gone; analysed 1 ")
+    assert not (out / "failures.csv").exists()
+
+
+def test_many_failures_are_counted_on_the_terminal(model: Path, tmp_path: Path, call: Call) -> None:
+    (tmp_path / "music").mkdir()
+    for i in range(25):
+        (tmp_path / "music" / f"{i}.mp3").touch()
+    out = tmp_path / "out"
+    outcome = call("batch", tmp_path / "music", "--out", out, "--model", model, "--workers", "1", "-q")
+    assert outcome.err.count("\n") == 21
+    assert outcome.err.endswith(f"... and 5 more: {out / 'failures.csv'} has all\n")
+    assert len((out / "failures.csv").read_text().splitlines()) == 26
+
+
+def fake_ffmpeg(folder: Path, script: str) -> dict[str, str]:
+    """Return an environment in which the decoder of last resort is a shell script."""
+    folder.mkdir()
+    program = folder / "ffmpeg"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the decoder is a shell script")
+@pytest.mark.parametrize(
+    ("script", "options", "kind", "words"),
+    [
+        ("exec sleep 1000", ("--timeout", "9"), "timeout", r"b\xffd.wav: given up after 9 s"),
+        ("kill -9 $PPID", (), "crashed", r"b\xffd.wav: ended its process twice (signal 9)"),
+    ],
+    ids=["hangs", "crashes"],
+)
+def test_a_decoder_that_never_ends_or_dies_costs_its_own_song_alone(
+    music: Path, model: Path, tmp_path: Path, script: str, options: tuple[str, ...], kind: str, words: str
+) -> None:
+    root = Path(shutil.copytree(music, tmp_path / "music"))
+    (root / os.fsdecode(b"b\xffd.wav")).write_text("no sound\n" * 100)
+    environment = fake_ffmpeg(tmp_path / "bin", script)
+    out = tmp_path / "out"
+    outcome = spawn("batch", root, "--out", out, "--model", model, "--workers", "2", "-q", *options, **environment)
+    assert outcome.status == 1, outcome
+    assert outcome.err == f"emoseg: {root}/{words}\n"
+    assert len(rows(out, "songs")) == 8
+    assert [row["type"] for row in listed(out)] == [kind]
+
+
+# --- folders ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def removable(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder that is removed by a program that folders of any depth do not trouble."""
+    yield tmp_path
+    subprocess.run(["rm", "-rf", tmp_path], check=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links and names of any bytes")
+def test_folders_of_any_depth_and_names_of_any_bytes(model: Path, removable: Path) -> None:
+    root = removable / "music"
+    current = os.getcwd()  # noqa: PTH109  (deeper than one call can make)
+    root.mkdir()
+    os.chdir(root)
+    for _ in range(1200):
+        os.mkdir("d")  # noqa: PTH102
+        os.chdir("d")
+    soundfile.write("deep.wav", tone(1, seconds=2), RATE)
+    os.chdir(current)
+    names = [os.fsdecode(b"Bj\xf6rk.wav"), "Björk.wav", "-rf.wav", " a\nb .wav", "音楽.WAV"]
+    for i, name in enumerate(names):
+        soundfile.write(os.fspath(removable / "x.wav"), tone(i, seconds=2), RATE)
+        (removable / "x.wav").rename(root / name)
+    (root / ".hidden.wav").touch()
+    (root / "._resource.wav").touch()
+    (root / "cover.jpg").touch()
+    (root / "loop").symlink_to(root)
+    (root / "d" / "loop").symlink_to("..")
+    report = in_process(root, removable / "out", model)
+    assert report.complete
+    songs, _ = tables(removable / "out")
+    relative = "/".join(["d"] * 1200) + "/deep.wav"
+    assert {song["path"] for song in songs} == {r"Bj\xf6rk.wav", *names[1:], relative}
+    assert in_process(root, removable / "out", model).analysed == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links")
+def test_a_linked_folder_is_visited_once(tmp_path: Path) -> None:
+    (tmp_path / "drive" / "album").mkdir(parents=True)
+    (tmp_path / "drive" / "album" / "a.mp3").touch()
+    root = tmp_path / "music"
+    root.mkdir()
+    (root / "b link").symlink_to(tmp_path / "drive")
+    (root / "a link").symlink_to(tmp_path / "drive")
+    (root / "c.mp3").touch()
+    assert [file.path for file in scan_folder(root).files] == ["a link/album/a.mp3", "c.mp3"]
+    shutil.copytree(tmp_path / "drive" / "album", root / "z real")
+    (root / "0 link").symlink_to(root / "z real")
+    found = [file.path for file in scan_folder(root).files]
+    assert found == ["a link/album/a.mp3", "c.mp3", "z real/a.mp3"], "a real folder goes before links to it"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a path that is too long")
+def test_a_folder_that_cannot_be_listed_is_told_and_loses_nothing(model: Path, removable: Path, call: Call) -> None:
+    root = removable / "music"
+    (root / "a").mkdir(parents=True)
+    soundfile.write(root / "a" / "x.wav", tone(1, seconds=2), RATE)
+    out = removable / "out"
+    start = ("batch", root, "--out", out, "--model", model, "--workers", "1", "-q")
+    assert call(*start).status == 0
+    # A name that is as long as names may be, nested until the path is longer than the system takes.
+    (root / "a").rename(root / "b")
+    long = root / "a"
+    long.mkdir()
+    current = os.getcwd()  # noqa: PTH109
+    os.chdir(long)
+    for _ in range(20):
+        os.mkdir("n" * 250)  # noqa: PTH102
+        os.chdir("n" * 250)
+    os.chdir(current)
+    outcome = call(*start)
+    assert outcome.status == 1
+    assert "cannot be listed: File name too long" in outcome.err
+    assert outcome.out.startswith(f"{out}: 1 songs, 1 gone; analysed 1 ")
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+def refused(outcome: Outcome, *parts: str) -> None:
+    assert outcome.status == 2, outcome
+    assert outcome.out == ""
+    assert outcome.err.startswith("emoseg: ")
+    assert outcome.err.count("\n") == 1
+    for part in parts:
+        assert part in outcome.err
+
+
+def test_a_library_is_of_one_folder_model_and_hop(
+    music: Path, whole: Path, model: Path, tmp_path: Path, call: Call
+) -> None:
+    start = ("batch", music, "--out", whole, "--model")
+    other = make_model(tmp_path / "other", seed=1)
+    refused(call(*start, other), "was made with the model tiny 1, and this model (tiny 1) is not the same")
+    refused(call(*start, model, "--hop", "1"), "was made with the hop of the model, not 1.0")
+    refused(call(*start, model, "--shard", "1/2"), "was made with all shards, not the shard 1/2")
+    elsewhere = Path(shutil.copytree(music, tmp_path / "elsewhere"))
+    refused(call("batch", elsewhere, "--out", whole, "--model", model), f"was made from the folder {music.resolve()}")
+
+
+def test_what_is_wrong_with_the_command_is_one_line(music: Path, model: Path, tmp_path: Path, call: Call) -> None:
+    out = tmp_path / "out"
+    start = ("batch", music, "--out", out, "--model", model)
+    refused(call("batch", music, "--model", model), "no library given: --out DIR")
+    refused(call("batch", music, "--out", out), "no model given")
+    refused(call("batch", music, music, "--out", out, "--model", model), "2 were given")
+    refused(call("batch", tmp_path / "absent", "--out", out, "--model", model), "absent: no such folder")
+    for shard in ("0/2", "3/2", "1", "a/b", "1/0"):
+        refused(call(*start, "--shard", shard), f"shard '{shard}': must be I/N with I from 1 to N")
+    refused(call(*start, "--timeout", "0"), "timeout 0.0 s: must be above 0")
+    assert not out.exists()
+    (tmp_path / "file").touch()
+    refused(call("batch", music, "--out", tmp_path / "file", "--model", model), "file: cannot be written")
+    refused(call("batch", music, "--out", tmp_path / "file" / "x", "--model", model), "cannot be written")
+
+
+def test_a_second_process_is_refused(music: Path, model: Path, tmp_path: Path, call: Call) -> None:
+    out = tmp_path / "out"
+    in_process(music, out, model)
+    before = tables(out)
+    with locked(out):
+        refused(call("batch", music, "--out", out, "--model", model), f"{out}: another emoseg is at work on it")
+        refused(call("batch", "--merge", tmp_path / "m", out), f"{out}: another emoseg is at work on it")
+    assert tables(out) == before
+    assert in_process(music, out, model).analysed == 0, "the lock is free again"
+
+
+def test_a_manifest_of_another_version_is_refused(whole: Path, music: Path, model: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "out"))
+    with sqlite3.connect(out / MANIFEST_FILE) as db:
+        db.execute("UPDATE meta SET value = 'emoseg.batch/0' WHERE key = 'format'")
+    db.close()
+    with pytest.raises(EmosegError, match=r"has the format 'emoseg.batch/0'; this emoseg reads 'emoseg.batch/1'"):
+        in_process(music, out, model)
+    (out / MANIFEST_FILE).write_text("no database, but long enough to look like one\n" * 20)
+    with pytest.raises(EmosegError, match="file is not a database"):
+        in_process(music, out, model)
+
+
+FULL = """
+import resource, sys
+from emoseg.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+sys.argv[0] = "emoseg"
+main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs limits of file size")
+@pytest.mark.parametrize("limit", [0, 9000, 50000, 60000])
+def test_a_full_disk_is_one_line_and_nothing_half_written(
+    music: Path, whole: Path, model: Path, tmp_path: Path, limit: int
+) -> None:
+    out = tmp_path / "out"
+    args = ["batch", str(music), "--out", str(out), "--model", str(model), "--workers", "1", "-q"]
+    done = subprocess.run([sys.executable, "-c", FULL, str(limit), *args], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done
+    assert done.stderr.startswith("emoseg: ")
+    assert done.stderr.count("\n") == 1
+    assert "cannot be written" in done.stderr
+    assert not list(out.rglob("*.parquet"))
+    assert not list(out.rglob("*.tmp"))
+    assert spawn(*args).status == 0
+    assert tables(out) == tables(whole)
+    assert set(analyses(out).values()) == {1}
+
+
+# --- workers, shards, merging ----------------------------------------------------------------------------------------
+
+
+def test_results_do_not_depend_on_workers(music: Path, whole: Path, model: Path, tmp_path: Path) -> None:
+    in_process(music, tmp_path / "out", model, workers=3)
+    assert tables(tmp_path / "out") == tables(whole)
+
+
+def test_shards_partition_by_path_alone() -> None:
+    paths = [f"artist {i % 7}/{i}.mp3" for i in range(2000)]
+    shards = [Shard(i, 4) for i in range(1, 5)]
+    held = [[path for path in paths if path in shard] for shard in shards]
+    assert sorted(path for part in held for path in part) == sorted(paths)
+    assert all(400 < len(part) < 600 for part in held)
+
+
+@pytest.fixture(scope="module")
+def shards(music: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("shards")
+    for i in (1, 2, 3):
+        in_process(music, root / str(i), model, shard=Shard(i, 3))
+    return [root / str(i) for i in (1, 2, 3)]
+
+
+def test_merged_shards_are_the_whole_library(
+    music: Path, whole: Path, model: Path, shards: list[Path], tmp_path: Path, call: Call
+) -> None:
+    before = [tables(shard) for shard in shards]
+    out = tmp_path / "merged"
+    outcome = call("batch", "--merge", out, *shards)
+    assert outcome == Outcome(0, f"{out}: 8 songs, 0 failed, 0 to do\n", "")
+    assert tables(out) == tables(whole)
+    assert [tables(shard) for shard in shards] == before
+    assert set(analyses(out).values()) == {1}
+    assert in_process(music, out, model).analysed == 0, "a merged library can be gone on with"
+    refused(call("batch", "--merge", out, *shards), "exists already; --merge makes a new library")
+
+
+def test_merging_tells_what_is_missing(
+    shards: list[Path], music: Path, model: Path, tmp_path: Path, call: Call
+) -> None:
+    out = tmp_path / "merged"
+    outcome = call("batch", "--merge", out, shards[0], shards[2], "--json")
+    assert outcome.status == 1
+    assert outcome.err == "emoseg: the shard 2/3 was not given\n"
+    held = json.loads(outcome.out)["songs"]
+    assert held == len(tables(shards[0])[0]) + len(tables(shards[2])[0])
+    assert in_process(music, out, model).analysed == 8 - held
+
+
+def test_merging_refuses_overlaps_and_strangers(
+    shards: list[Path], whole: Path, music: Path, tmp_path: Path, call: Call
+) -> None:
+    out = tmp_path / "merged"
+    refused(call("batch", "--merge", out, shards[0], shards[0]), f"{shards[0]}: was given twice")
+    refused(call("batch", "--merge", out, *shards, whole), "both hold artist ", "without a recording in common")
+    other = tmp_path / "other"
+    in_process(music, other, make_model(tmp_path / "model", name="other"), shard=Shard(2, 3))
+    refused(call("batch", "--merge", out, shards[0], other), "cannot be merged: the first was made with the model tiny")
+    refused(call("batch", "--merge", out, music), f"{music}: is not a library: manifest.sqlite is missing")
+    refused(call("batch", "--merge", out, *shards, "--out", out), "none of --out, --model, --shard")
+    assert list(tmp_path.glob("*merged*")) == []
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_failures_and_unfinished_songs_survive_a_merge(broken: Path, model: Path, tmp_path: Path) -> None:
+    for i in (1, 2):
+        in_process(broken, tmp_path / str(i), model, shard=Shard(i, 2))
+    report = merge(tmp_path / "merged", [tmp_path / "1", tmp_path / "2"])
+    assert (report.songs, report.failed, report.todo) == (1, 6, 0)
+    assert {row["path"]: row["type"] for row in listed(tmp_path / "merged")} == KINDS
+
+
+# --- kill -9 ---------------------------------------------------------------------------------------------------------
+
+CRASH = """
+import os, sys
+from pathlib import Path
+from emoseg.batch.manifest import Manifest
+from emoseg.cli import main
+
+if __name__ == "__main__":
+    steps = int(sys.argv.pop(1))
+
+    def die_after(owner, name):
+        real = getattr(owner, name)
+
+        def step(*args, **options):
+            global steps
+            steps -= 1
+            if steps == 0:
+                os._exit(77)
+            result = real(*args, **options)
+            steps -= 1
+            if steps == 0:
+                os._exit(77)
+            return result
+
+        setattr(owner, name, step)
+
+    die_after(Path, "replace")
+    die_after(Path, "unlink")
+    die_after(Manifest, "record")
+    die_after(Manifest, "update")
+    sys.argv[0] = "emoseg"
+    main()
+"""
+
+
+def steps_until_done(script: Path, args: list[str], out: Path) -> Iterator[int]:
+    """Run again and again, dying one step later each time a run dies; yield the status of each run."""
+    for steps in range(1, 200):
+        done = subprocess.run(
+            [sys.executable, str(script), str(steps), *args], capture_output=True, text=True, check=False
+        )
+        assert done.returncode in (0, 77), done
+        yield done.returncode
+        if done.returncode == 0:
+            return
+
+
+def test_death_at_every_step_of_writing_loses_nothing(own: Path, model: Path, tmp_path: Path, whole: Path) -> None:
+    script = tmp_path / "crash.py"
+    script.write_text(CRASH)
+    out = tmp_path / "out"
+    for file in sorted(own.rglob("*.*"))[5:]:
+        file.unlink()
+    args = ["batch", str(own), "--out", str(out), "--model", str(model), "--workers", "1", "-q"]
+    in_process(own, out, model)
+    # One song changes and one goes: the part is written anew, with every step that a batch knows.
+    changed, gone = sorted(own.rglob("*.*"))[:2]
+    soundfile.write(changed, tone(50), RATE)
+    gone.unlink()
+    statuses = list(steps_until_done(script, args, out))
+    assert statuses.count(77) >= 6, "there are that many steps to die at"
+    in_process(own, tmp_path / "fresh", model)
+    assert tables(out) == tables(tmp_path / "fresh")
+    assert sorted(analyses(out).values()) == [1, 1, 1, 1, 2]
+    assert not list(out.rglob("*.tmp"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
+def test_kill_9_at_random_moments_changes_nothing(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = tmp_path / "music", tmp_path / "out"
+    make_songs(root, 40, seconds=4)
+    (root / "broken.mp3").write_text("no sound")
+    args = command("batch", root, "--out", out, "--model", model, "--workers", "2", "-q")
+    random = np.random.default_rng(5)
+    killed = 0
+    for _ in range(6):
+        process = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        before = done_so_far(out)
+        while done_so_far(out) <= before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(float(random.uniform(0, 0.2)))
+        killed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert killed >= 3
+    assert spawn(*args[1:]).status == 1, "the broken file remains"
+    assert sorted(set(analyses(out).values())) == [1]
+    assert len(analyses(out)) == 41
+    in_process(root, tmp_path / "fresh", model, workers=2)
+    assert tables(out) == tables(tmp_path / "fresh")
+    assert len(tables(out)[0]) == 40
+
+
+def done_so_far(out: Path) -> int:
+    try:
+        manifest = Manifest.open(out)
+    except (EmosegError, sqlite3.Error):
+        return 0
+    try:
+        return manifest.counts()["done"]
+    finally:
+        manifest.close()
+
+
+def test_workers_end_with_their_parent(model: Path, tmp_path: Path) -> None:
+    if not Path("/proc").is_dir():
+        pytest.skip("needs /proc")
+    root = tmp_path / "music"
+    make_songs(root, 4)
+    (root / "bad.wav").write_text("no sound\n" * 100)
+    mark = os.fsencode(tmp_path)
+    environment = {**os.environ, **fake_ffmpeg(tmp_path / "bin", "exec sleep 1000"), "MARK": str(tmp_path)}
+    args = command("batch", root, "--out", tmp_path / "out", "--model", model, "--workers", "2", "-q")
+    process = subprocess.Popen(args, env=environment)
+    deadline = time.monotonic() + 60
+    while done_so_far(tmp_path / "out") < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert workers_of(mark), "one of them waits for its decoder"
+    process.kill()
+    process.wait()
+    while workers_of(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert workers_of(mark) == []
+
+
+def workers_of(mark: bytes) -> list[int]:
+    """Return the spawned processes that have a mark in their environment."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                spawned = b"spawn_main" in (folder / "cmdline").read_bytes()
+                if spawned and b"MARK=" + mark in (folder / "environ").read_bytes():
+                    found.append(int(folder.name))
+            except OSError:  # it ended meanwhile
+                continue
+    return found
