@@ -270,7 +270,7 @@ def test_train_with_unknown_names(lab: Lab, call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("corpus", "part"),
     [
-        ("songs", "corpus 'songs': must be NAME:PATH with NAME one of 4q, folder, csv, synth"),
+        ("songs", "corpus 'songs': must be NAME:PATH with NAME one of 4q, pmemo, emomusic"),
         ("deezer:songs", "corpus 'deezer:songs': must be NAME:PATH"),
         ("folder:absent", "absent: does not exist"),
         ("4q:.", "is not the 4Q folder"),

@@ -14,12 +14,13 @@ import soundfile
 
 from emoseg.config import LogMelConfig, SegmentConfig, TrainConfig
 from emoseg.corpora import CORPORA, Corpus, load_corpus
-from emoseg.corpora.base import Song, read_table
+from emoseg.corpora.base import Song
 from emoseg.corpora.check import check_corpus
 from emoseg.corpora.fourq import ANNOTATIONS, METADATA
 from emoseg.corpora.segments import load_segments
 from emoseg.corpora.splits import song_folds
 from emoseg.corpora.synth import write_corpus
+from emoseg.corpora.tables import read_table
 from emoseg.errors import CorpusError
 from emoseg.types import QUADRANTS, Section
 
@@ -130,7 +131,7 @@ def test_an_empty_folder_is_no_corpus(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["4q", "4q:", ":/tmp", "4Q:/tmp", "nope:/tmp", ""])
 def test_a_bad_spec_says_what_a_spec_is(spec: str) -> None:
-    with pytest.raises(CorpusError, match=rf"corpus '{spec}': must be NAME:PATH with NAME one of 4q, folder, csv"):
+    with pytest.raises(CorpusError, match=rf"corpus '{spec}': must be NAME:PATH with NAME one of 4q, pmemo, emomusic"):
         load_corpus(spec)
 
 
@@ -180,7 +181,7 @@ def test_fourq_tells_how_many_songs_are_missing(tmp_path: Path) -> None:
     assert len(corpus.songs) == 13
     assert messages(corpus, "error") == []
     partial, missing = messages(corpus, "warning")
-    assert partial == f"{tmp_path / ANNOTATIONS}: annotates 16 of the 900 published songs; 884 are missing"
+    assert partial == f"{tmp_path}: annotates 16 of the 900 published songs; 884 are missing"
     assert missing == f"{tmp_path}: 3 of 16 annotated songs have no audio and are left out ({FOURQ[3][0]}, ...)"
 
 
@@ -418,7 +419,7 @@ def test_a_table_of_bytes_is_no_traceback(tmp_path: Path) -> None:
 
 
 def test_read_table_numbers_rows_by_the_line_they_end_on(tmp_path: Path) -> None:
-    table = put(tmp_path / "t.csv", b'A,b\n1,"two\nlines"\n3,4,5\n')
+    table = put(tmp_path / "t.csv", b'A,b\n1,"two\nlines"\n3,4,,\n')
     assert read_table(table, columns=["a"]) == {3: {"a": "1", "b": "two\nlines"}, 4: {"a": "3", "b": "4"}}
 
 
