@@ -41,6 +41,7 @@ class Entry:
     over_time: RatingsOverTime | None = None
     sections: tuple[Section, ...] = ()
     stem: str | None = None
+    published_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,7 @@ def _song(entry: Entry, path: Path, labelling: Labelling) -> Song:
         work=entry.work,
         soft=labelling.soft(entry),
         over_time=entry.over_time,
+        published_s=entry.published_s,
     )
 
 
@@ -234,7 +236,7 @@ def _recordings(folder: Path, key: Callable[[Path], str], problems: list[Problem
         stem = key(path)
         if stem in recordings:
             message = f"{path}: is the same song as {recordings[stem]}; only one may stay"
-            problems.append(Problem("error", message))
+            problems.append(Problem("error", message, of_audio=True))
         recordings.setdefault(stem, path)
     return recordings
 

@@ -43,6 +43,8 @@ class Song:
         Share of listeners, annotators or mood tags for each label of the space, where it is known; sums to 1.
     over_time : RatingsOverTime or None
         Ratings over time, where there are any. Never an input to learning.
+    published_s : float or None
+        How long the recording should be, where its authors say so.
     """
 
     id: str
@@ -54,6 +56,7 @@ class Song:
     work: str | None = None
     soft: tuple[float, ...] | None = None
     over_time: RatingsOverTime | None = None
+    published_s: float | None = None
 
     @property
     def group(self) -> str:
@@ -68,10 +71,14 @@ class Song:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about a corpus that its user should know; an ``"error"`` must be mended before training."""
+    """Something about a corpus that its user should know; an ``"error"`` must be mended before training.
+
+    `of_audio` problems do not concern the labels: what needs no audio can go on.
+    """
 
     severity: Literal["error", "warning"]
     message: str
+    of_audio: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,7 +183,7 @@ def make_corpus(
     if len(labels) < 2:
         if not without_audio:
             raise CorpusError(_too_few(root, songs, problems))
-        found.append(Problem("error", _too_few(root, songs, ())))
+        found.append(Problem("error", _too_few(root, songs, ()), of_audio=True))
     found += [Problem("error", message) for message in _listed_again(songs)]
     found += [Problem("error", f"{root}: the label {x!r} is not printable text") for x in labels if not x.isprintable()]
     facts = facts or CorpusFacts()

@@ -26,6 +26,7 @@ PLACES = [f"{above}{AVERAGED}" for above in ("annotations/", "DEAM_Annotations/a
 SONG_TABLES = "static_annotations_averaged_songs_*.csv"
 SCALE, DYNAMIC_SCALE = Scale(1.0, 9.0), Scale(-1.0, 1.0)
 FIRST_EVALUATION_ID = 2001
+CLIP_S = 45.0
 FACTS = CorpusFacts(
     licence="audio: Creative Commons, by song; annotations: CC BY-NC, as their authors state it on the download page",
     citation="Aljanaki, Yang, Soleymani: Developing a benchmark for emotional analysis of music, PLOS ONE 12(3), 2017",
@@ -57,8 +58,11 @@ def load_deam(root: Path, options: CorpusOptions) -> Corpus:
             spread = numbers(row, _STD, where=where, problems=problems) if means else None
             if means and spread:
                 rating = Rating(*map(SCALE.normalise, means), *(sd / 4 for sd in spread))  # half the scale is 4 wide
+                split = _split(song)
+                length_s = CLIP_S if split == "development" else None
+                found = over_time.get(song)
                 entries.append(
-                    Entry(song, None, rating, artists.get(song), _split(song), over_time=over_time.get(song))
+                    Entry(song, None, rating, artists.get(song), split, over_time=found, published_s=length_s)
                 )
     labelling = rated_labels(entries, scale=SCALE, options=options)
     return assemble("deam", root, entries, labelling, facts=FACTS, options=options, problems=problems)

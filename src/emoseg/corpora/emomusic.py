@@ -24,6 +24,7 @@ from emoseg.corpora.timeseries import HOLD_S, wide_tables
 
 STATIC = "annotations/static_annotations.csv"
 SCALE, DYNAMIC_SCALE = Scale(1.0, 9.0), Scale(-1.0, 1.0)
+CLIP_S = 45.0
 FACTS = CorpusFacts(
     licence="audio: Creative Commons, by song (Free Music Archive); annotations: for research",
     citation="Soleymani, Caro, Schmidt, Sha, Yang: 1000 songs for emotional analysis of music, CrowdMM 2013",
@@ -55,10 +56,8 @@ def load_emomusic(root: Path, options: CorpusOptions) -> Corpus:
         if means and spread:
             about = info.get(song, {})
             rating = Rating(*map(SCALE.normalise, means), *(sd / 4 for sd in spread))  # half the scale is 4 wide
-            split = about.get(SPLIT)
-            entries.append(
-                Entry(song, rating=rating, artist=about.get("artist"), split=split, over_time=over_time.get(song))
-            )
+            artist, split = about.get("artist"), about.get(SPLIT)
+            entries.append(Entry(song, None, rating, artist, split, over_time=over_time.get(song), published_s=CLIP_S))
     labelling = rated_labels(entries, scale=SCALE, options=options)
     clips = root / "clips_45seconds"
     folder = clips if clips.is_dir() else root

@@ -24,6 +24,7 @@ from emoseg.types import QUADRANTS
 
 ANNOTATIONS = "panda_dataset_taffc_annotations.csv"
 METADATA = "panda_dataset_taffc_metadata.csv"
+CLIP_S = 30.0
 FACTS = CorpusFacts(
     licence="research only (clips from the AllMusic API); the labels' terms are not stated",
     citation="Panda, Malheiro, Paiva: Novel audio features for music emotion recognition, IEEE TAFFC 11(4), 2020",
@@ -46,7 +47,7 @@ def load_fourq(root: Path, options: CorpusOptions) -> Corpus:
             continue
         about = metadata.get(song, {})
         soft = _soft(label, about.get("pquad", ""), f"{root / METADATA}: {song}", problems)
-        entries.append(Entry(song, label, artist=about.get("artist"), soft=soft))
+        entries.append(Entry(song, label, artist=about.get("artist"), soft=soft, published_s=CLIP_S))
     labelling = quadrant_labels(options)
     corpus = assemble("4q", root, entries, labelling, facts=FACTS, options=options, problems=problems)
     label_of = {entry.id: entry.label for entry in entries}

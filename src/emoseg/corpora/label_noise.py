@@ -76,6 +76,8 @@ class LabelNoise:
         Windows at least so far from every axis; empty where there are no ratings.
     by_length : tuple of Share
         All windows, for other lengths.
+    problems : tuple of str
+        Errors of the corpus' tables: what they concern is not counted.
     """
 
     corpus: str
@@ -89,6 +91,7 @@ class LabelNoise:
     by_class: tuple[Share, ...]
     by_margin: tuple[Share, ...]
     by_length: tuple[Share, ...]
+    problems: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the tables for people."""
@@ -129,6 +132,7 @@ class LabelNoise:
             "by_class": [share.to_json() for share in self.by_class],
             "by_distance": [share.to_json() for share in self.by_margin],
             "by_length": [share.to_json() for share in self.by_length],
+            "problems": list(self.problems),
         }
 
 
@@ -202,6 +206,7 @@ def label_noise(corpus: Corpus, *, segment_s: float = 5.0, lengths_s: Sequence[f
         tuple(_share(label, found, found.inherited == k) for k, label in enumerate(labels)),
         tuple(_share(f"at least {m:g}", found, found.distance >= m) for m in MARGINS) if rated else (),
         () if whole else tuple(_share(f"{x:g} s", _windows(songs, corpus, x), interval=True) for x in lengths_s),
+        tuple(p.message for p in corpus.problems if p.severity == "error" and not p.of_audio),
     )
 
 

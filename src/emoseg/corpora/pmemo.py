@@ -11,13 +11,14 @@ K. Zhang, H. Zhang, S. Li, C. Yang, L. Sun. The PMEmo dataset for music emotion 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from emoseg.corpora.assemble import Entry, assemble, by_id, rated_labels, require_layout
 from emoseg.corpora.base import Corpus, CorpusFacts, Problem, counted
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.ratings import Rating, Scale
-from emoseg.corpora.tables import numbers, read_table
+from emoseg.corpora.tables import number, numbers, read_table
 from emoseg.corpora.timeseries import HOLD_S, long_table
 
 STATIC = "annotations/static_annotations.csv"
@@ -41,17 +42,21 @@ def load_pmemo(root: Path, options: CorpusOptions) -> Corpus:
     over_time = long_table(
         dynamic, song="musicId", time_s="frameTime", values=_MEAN, scale=SCALE, hold_s=HOLD_S, problems=problems
     )
-    artists = _artists(root / "metadata.csv", problems)
+    metadata = _metadata(root / "metadata.csv", problems)
     entries = []
     for line, row in read_table(static, columns=["musicId", *_MEAN], problems=problems).items():
         song = row["musicid"]
         where = f"{static}: row {line}, song {song}"
         if means := numbers(row, _MEAN, where=where, problems=problems, check=SCALE.check):
             rating = Rating(*map(SCALE.normalise, means), *spread.get(song, (None, None)))
-            entries.append(Entry(song, rating=rating, artist=artists.get(song), over_time=over_time.get(song)))
-    unrated = sorted(set(artists) - {entry.id for entry in entries})
+            about = metadata.get(song, {})
+            artist, length_s = about.get("artist"), _duration_s(about.get("duration", ""))
+            entries.append(
+                Entry(song, rating=rating, artist=artist, over_time=over_time.get(song), published_s=length_s)
+            )
+    unrated = sorted(set(metadata) - {entry.id for entry in entries})
     if unrated:
-        message = f"{root / 'metadata.csv'}: {len(unrated)} of {len(artists)} songs are not rated {counted(unrated)}"
+        message = f"{root / 'metadata.csv'}: {len(unrated)} of {len(metadata)} songs are not rated {counted(unrated)}"
         problems.append(Problem("warning", message))
     labelling = rated_labels(entries, scale=SCALE, options=options)
     chorus = root / "chorus"
@@ -71,9 +76,16 @@ def _spread(table: Path, problems: list[Problem]) -> dict[str, tuple[float, floa
     return spread
 
 
-def _artists(table: Path, problems: list[Problem]) -> dict[str, str]:
+def _metadata(table: Path, problems: list[Problem]) -> dict[str, Mapping[str, str]]:
     if not table.is_file():
         problems.append(Problem("warning", f"{table}: is not there: artists unknown, folds go by song"))
         return {}
-    rows = by_id(read_table(table, columns=["musicId", "artist"], problems=problems).values(), "musicid")
-    return {song: row["artist"] for song, row in rows.items()}
+    return by_id(read_table(table, columns=["musicId", "artist"], problems=problems).values(), "musicid")
+
+
+def _duration_s(text: str) -> float | None:
+    """Return how long a chorus is; only a hint for the check, so a cell that is no number is none."""
+    try:
+        return number(text)
+    except ValueError:
+        return None

@@ -112,7 +112,7 @@ def _entry(
     spread = np.std([[v.mean(), a.mean()] for v, a in heard], axis=0)
     mean = over_time.mean
     rating = Rating(mean.valence, mean.arousal, float(spread[0]), float(spread[1]))
-    return Entry(stem, rating=rating, over_time=over_time)
+    return Entry(stem, rating=rating, over_time=over_time, published_s=duration_s)
 
 
 def _with_soft(labelling: Labelling, listeners: dict[str, Float64]) -> Labelling:
