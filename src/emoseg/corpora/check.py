@@ -21,7 +21,7 @@ from emoseg.progress import progress
 SHOWN = 100
 """Problems of one severity that the report for people names; the one for programs has all."""
 
-_SHORTER_S, _SHORTER = 1.0, 0.05  # what a recording may lack of its published duration
+_SHORTER_S, _SHORTER = 1.0, 0.1  # what a recording may lack of its published duration
 _SHIFT_S = 0.05  # a shift that is worth a word
 
 

@@ -42,9 +42,9 @@ MOODS: Mapping[str, str] = {
         ("energetic", "fun", "funny", "groovy", "happy", "motivational", "party", "positive", "upbeat", "uplifting"),
         "Q1",
     ),
-    **dict.fromkeys(("action", "dark", "dramatic", "heavy", "horror"), "Q2"),
+    **dict.fromkeys(("action", "dark", "dramatic", "heavy"), "Q2"),
     **dict.fromkeys(("melancholic", "sad"), "Q3"),
-    **dict.fromkeys(("calm", "meditative", "mellow", "relaxing", "romantic", "soft"), "Q4"),
+    **dict.fromkeys(("calm", "meditative", "relaxing", "romantic", "soft"), "Q4"),
 }
 
 

@@ -131,13 +131,15 @@ def select_split(corpus: Corpus, wanted: str) -> Corpus:
         if name not in parts:
             known = f"its parts are {', '.join(parts)}" if parts else "it has no official parts"
             raise CorpusError(f"{corpus.root}: no part {name!r}; {known}")
-    outside = tuple(song.id for song in corpus.songs if song.split not in names)
-    message = f"{corpus.root}: {len(outside)} of {len(corpus.songs)} songs are not in {wanted} and are left out"
+    outside = tuple(sorted(song.id for song in everything if song.split not in names))
+    message = f"{corpus.root}: {len(outside)} of {len(everything)} songs are not in {wanted} and are left out"
+    gone = set(outside)
+    excluded = {reason: tuple(i for i in ids if i not in gone) for reason, ids in corpus.excluded.items()}
     return replace(
         corpus,
         songs=tuple(song for song in corpus.songs if song.split in names),
         without_audio=tuple(song for song in corpus.without_audio if song.split in names),
-        excluded={**corpus.excluded, f"not in {wanted}": outside},
+        excluded={**{reason: ids for reason, ids in excluded.items() if ids}, f"not in {wanted}": outside},
         problems=(*corpus.problems, Problem("warning", message)),
         published_counts={},
         published_songs=None,
