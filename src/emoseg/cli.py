@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from emoseg.config import MethodName, TrainConfig
+    from emoseg.corpora import Corpus
     from emoseg.library import Answer
     from emoseg.types import Analysis, AnalysisFailure
 
@@ -31,10 +32,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-corpus_app = typer.Typer(help="Check a corpus, or write the synthesised one.", no_args_is_help=True)
+corpus_app = typer.Typer(
+    help="Check a corpus, count its wrong labels, or write the synthesised one.", no_args_is_help=True
+)
 app.add_typer(corpus_app, name="corpus")
 
-CorpusSpec = Annotated[str, typer.Argument(metavar="CORPUS", help="NAME:PATH; NAME is 4q, folder, csv or synth.")]
+CorpusSpec = Annotated[
+    str,
+    typer.Argument(
+        metavar="CORPUS",
+        help="NAME:PATH; NAME is 4q, pmemo, emomusic, emopia, vgmidi, deam, mtg-moodtheme, folder, csv or synth.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores. Results do not depend on it.")]
 Frontends = Annotated[
@@ -42,6 +51,23 @@ Frontends = Annotated[
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings; see docs/configuration.md.")
+]
+Space = Annotated[
+    str | None,
+    typer.Option(help="4q (quadrants), valence or arousal; mtg-moodtheme also mood:NAME and moods:FILE.csv."),
+]
+Threshold = Annotated[
+    str | None,
+    typer.Option(metavar="middle|mean|V[/A]", help="Where high begins on the corpus' own scale; default: its middle."),
+]
+Margin = Annotated[float, typer.Option(help="Leave out songs rated nearer to an axis than this; half the scale is 1.")]
+LabelsOf = Annotated[
+    Literal["clip", "song"] | None,
+    typer.Option("--labels", help="emopia: a clip's own label, or the one most clips of its song have."),
+]
+Split = Annotated[str | None, typer.Option(metavar="NAME[+NAME]", help="Only songs of these official parts.")]
+Audio = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder of the recordings, where they are not below PATH.")
 ]
 Cache = Annotated[
     Path | None, typer.Option(help="Folder of the feature store; default: EMOSEG_CACHE or ~/.cache/emoseg.")
@@ -401,6 +427,21 @@ def _print_table(answer: Answer) -> None:
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
+def _load(
+    corpus: str,
+    space: str | None,
+    threshold: str | None,
+    margin: float,
+    labels: Literal["clip", "song"] | None,
+    split: str | None,
+    audio: Path | None,
+) -> Corpus:
+    """Load a corpus as its options say."""
+    from emoseg.corpora import CorpusOptions, load_corpus
+
+    return load_corpus(corpus, CorpusOptions(space, threshold, margin, labels, split, audio))
+
+
 def _train_config(config: Path | None, frontend: str | None, method: str | None = None) -> TrainConfig:
     """Read the settings and put the options over them."""
     from emoseg.config import load_train_config, parse_frontends, replace_settings
@@ -418,19 +459,23 @@ def train(
     method: Annotated[str | None, typer.Option(help="A method; see docs/methods.md.")] = None,
     frontend: Frontends = None,
     config: ConfigFile = None,
+    space: Space = None,
+    threshold: Threshold = None,
+    margin: Margin = 0.0,
+    labels: LabelsOf = None,
+    split: Split = None,
+    audio: Audio = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     workers: Workers = None,
     cache: Cache = None,
     quiet: Quiet = False,
 ) -> None:
     """Learn a model folder from a corpus; the same command goes on after an interruption."""
-    from emoseg.corpora import load_corpus
     from emoseg.training import train as learn_model
 
     settings = _train_config(config, frontend, method)
-    trained = learn_model(
-        load_corpus(corpus), out, config=settings, seed=seed, workers=workers, cache=cache, quiet=quiet
-    )
+    songs = _load(corpus, space, threshold, margin, labels, split, audio)
+    trained = learn_model(songs, out, config=settings, seed=seed, workers=workers, cache=cache, quiet=quiet)
     for line in trained.left_out:
         sys.stderr.write(f"left out: {line}\n")
     figures = trained.model.config.figures
@@ -458,6 +503,12 @@ def evaluate(
     fraction: Annotated[
         float, typer.Option(help="Share of the training songs that keep their label; the others stay as audio.")
     ] = 1.0,
+    space: Space = None,
+    threshold: Threshold = None,
+    margin: Margin = 0.0,
+    labels: LabelsOf = None,
+    split: Split = None,
+    audio: Audio = None,
     workers: Workers = None,
     cache: Cache = None,
     quiet: Quiet = False,
@@ -465,7 +516,6 @@ def evaluate(
     """Compare methods on the same folds of a corpus; the same command goes on after an interruption."""
     from rich.console import Console
 
-    from emoseg.corpora import load_corpus
     from emoseg.corpora.noise import NoiseSpec
     from emoseg.evaluation import Protocol, print_result, unfinished_folder, write_result
     from emoseg.evaluation import evaluate as run
@@ -477,7 +527,7 @@ def evaluate(
     named = cast("tuple[MethodName, ...]", tuple(methods or ("mixup", "sssl")))  # checked by the protocol
     protocol = Protocol(named, folds, seeds, group, NoiseSpec.parse(noise), fraction)
     result = run(
-        load_corpus(corpus),
+        _load(corpus, space, threshold, margin, labels, split, audio),
         protocol,
         config=_train_config(config, frontend),
         workers=workers,
@@ -493,19 +543,52 @@ def evaluate(
 def corpus_check(
     corpus: CorpusSpec,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    space: Space = None,
+    threshold: Threshold = None,
+    margin: Margin = 0.0,
+    labels: LabelsOf = None,
+    split: Split = None,
+    audio: Audio = None,
     workers: Workers = None,
+    cache: Cache = None,
     quiet: Quiet = False,
 ) -> None:
     """Read every recording and say what a corpus holds and what is wrong with it; exit status 1 on errors."""
-    from emoseg.corpora import load_corpus
     from emoseg.corpora.check import check_corpus
 
-    report = check_corpus(load_corpus(corpus), workers=workers, quiet=quiet)
+    songs = _load(corpus, space, threshold, margin, labels, split, audio)
+    report = check_corpus(songs, cache=cache, workers=workers, quiet=quiet)
     if as_json:
         sys.stdout.write(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
     else:
         sys.stdout.write("\n".join(report.lines()) + "\n")
     if report.errors:
+        raise typer.Exit(1)
+
+
+@corpus_app.command("noise")
+def corpus_noise(
+    corpus: CorpusSpec,
+    segment: Annotated[float, typer.Option(metavar="SECONDS", help="Length of the segments counted.")] = 5.0,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the figure: .png, .svg or .pdf.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The tables as JSON.")] = False,
+    space: Space = None,
+    threshold: Threshold = None,
+    margin: Margin = 0.0,
+    split: Split = None,
+    audio: Audio = None,
+) -> None:
+    """Tell how many segments have another emotion than their song's label; needs annotations over time, no audio."""
+    from emoseg.corpora.label_noise import label_noise, write_figure
+
+    labels: Literal["song"] | None = "song" if corpus.startswith("emopia:") else None
+    noise = label_noise(_load(corpus, space, threshold, margin, labels, split, audio), segment_s=segment)
+    for problem in noise.problems:
+        sys.stderr.write(f"emoseg: {problem}\n")
+    sys.stdout.write(json.dumps(noise.to_json(), indent=1) + "\n" if as_json else "\n".join(noise.lines()) + "\n")
+    if figure:
+        write_figure(noise, figure)
+    if noise.problems:
         raise typer.Exit(1)
 
 

@@ -122,6 +122,9 @@ QUADRANTS = EmotionSpace(
     "Q3 low valence low arousal, Q4 high valence low arousal",
 )
 
+VALENCE = EmotionSpace("valence", ("low valence", "high valence"), (Axis(valence=-1.0), Axis(valence=1.0)))
+AROUSAL = EmotionSpace("arousal", ("low arousal", "high arousal"), (Axis(arousal=-1.0), Axis(arousal=1.0)))
+
 
 @dataclass(frozen=True)
 class Recording:

@@ -29,7 +29,15 @@ from emoseg.model import CARD_FILE, CONFIG_FILE, SEGMENT_FILE, SONG_FILE, WEIGHT
 
 RATE = 22050
 SETTINGS = "[learning]\nepochs = 3\nmembers = 2\n[learning.sssl]\nwarmup_epochs = 1\n"
-COMMANDS = [("analyze",), ("train",), ("evaluate",), ("corpus",), ("corpus", "check"), ("corpus", "synth")]
+COMMANDS = [
+    ("analyze",),
+    ("train",),
+    ("evaluate",),
+    ("corpus",),
+    ("corpus", "check"),
+    ("corpus", "noise"),
+    ("corpus", "synth"),
+]
 QUADRANTS = ["Q1", "Q2", "Q3", "Q4"]
 
 
@@ -140,8 +148,9 @@ def test_help_lists_every_command() -> None:
         (("analyze",), ["--model", "--out", "--format", "--json", "--hop", "--quiet"]),
         (("train",), ["--out", "--method", "--frontend", "--config", "--seed", "--workers", "--cache", "--quiet"]),
         (("evaluate",), ["--out", "--method", "--frontend", "--config", "--folds", "--seeds", "--group", "--noise"]),
-        (("corpus",), ["check", "synth"]),
-        (("corpus", "check"), ["--json", "--workers"]),
+        (("corpus",), ["check", "noise", "synth"]),
+        (("corpus", "check"), ["--json", "--workers", "--space", "--threshold", "--margin", "--split", "--audio"]),
+        (("corpus", "noise"), ["--segment", "--figure", "--json", "--space", "--threshold"]),
         (("corpus", "synth"), ["--songs", "--seed"]),
     ],
 )
@@ -285,7 +294,7 @@ def test_train_with_unknown_names(lab: Lab, call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("corpus", "part"),
     [
-        ("songs", "corpus 'songs': must be NAME:PATH with NAME one of 4q, folder, csv, synth"),
+        ("songs", "corpus 'songs': must be NAME:PATH with NAME one of 4q, pmemo, emomusic"),
         ("deezer:songs", "corpus 'deezer:songs': must be NAME:PATH"),
         ("folder:absent", "absent: does not exist"),
         ("4q:.", "is not the 4Q folder"),
@@ -610,9 +619,29 @@ def test_corpus_check_prints_names_that_the_terminal_cannot(songs: list[Path], t
         outcome = spawn("corpus", "check", f"folder:{tmp_path}", "--workers", "1", **environment)
         assert outcome.status == 1
         assert "Traceback" not in outcome.err
-        assert "2 errors" in outcome.out
+        assert "3 errors" in outcome.out  # two that are no audio, and one recording under two labels
         outcome = spawn("corpus", "check", f"folder:{tmp_path}", "--workers", "1", "--json", **environment)
-        assert len([p for p in json.loads(outcome.out)["problems"] if p["severity"] == "error"]) == 2
+        assert len([p for p in json.loads(outcome.out)["problems"] if p["severity"] == "error"]) == 3
+
+
+def test_corpus_noise_counts_the_planted_changes(lab: Lab, call: Call, tmp_path: Path) -> None:
+    outcome = call("corpus", "noise", f"synth:{lab.corpus}", "--segment", "2", "--figure", tmp_path / "noise.svg")
+    assert outcome.status == 0
+    assert outcome.err == ""
+    assert "of windows of 2 s have another emotion than their song's label" in outcome.out
+    assert "<svg" in (tmp_path / "noise.svg").read_text()
+    outcome = call("corpus", "noise", f"synth:{lab.corpus}", "--segment", "2", "--json")
+    noise = json.loads(outcome.out)
+    assert noise["overall"]["windows"] == 16 * 5
+    assert 0 < noise["overall"]["wrong"] == sum(row["wrong"] for row in noise["by_class"])
+
+
+def test_corpus_noise_of_a_corpus_that_does_not_know(songs: list[Path], call: Call, tmp_path: Path) -> None:
+    table = tmp_path / "songs.csv"
+    table.write_text(f"path,label\n{songs[0]},a\n{songs[1]},b\n")
+    refused(call("corpus", "noise", f"csv:{table}"), "csv has no ratings over time")
+    refused(call("corpus", "check", f"csv:{table}", "--space", "valence"), "space: does not apply to the corpus 'csv'")
+    refused(call("corpus", "check", f"csv:{table}", "--split", "test"), "no part 'test'; it has no official parts")
 
 
 def test_corpus_synth_writes_what_the_other_commands_read(call: Call, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from safetensors.numpy import load_file
 from emoseg.analyzer import Analyzer
 from emoseg.audio import SegmentReader, read
 from emoseg.config import LearningConfig, NetworkConfig, SsslConfig, TrainConfig, parse_frontends, replace_settings
+from emoseg.corpora import load_corpus
 from emoseg.corpora.base import Corpus
-from emoseg.corpora.planted import load_synth
 from emoseg.corpora.synth import write_corpus
 from emoseg.errors import ConfigError, ModelError
 from emoseg.frontends import build_frontend
@@ -62,7 +62,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     root = tmp_path_factory.mktemp("site")
     write_corpus(root / "corpus", songs=16, seed=3, duration_s=10.5, workers=1, quiet=True)
-    corpus = load_synth(root / "corpus")
+    corpus = load_corpus(f"synth:{root / 'corpus'}")
     trained = train(corpus, root / "model", config=CONFIG, seed=SEED, workers=1, cache=root / "cache", quiet=True)
     assert trained.left_out == ()
     return Site(corpus, root / "cache", trained.model, tuple(song.path for song in corpus.songs))

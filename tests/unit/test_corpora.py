@@ -2,84 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
+from layouts import BUILDERS, FOURQ, make_csv, make_folder, make_fourq, put, wav
 
 from emoseg.config import LogMelConfig, SegmentConfig, TrainConfig
 from emoseg.corpora import CORPORA, Corpus, load_corpus
-from emoseg.corpora.base import Song, read_table
+from emoseg.corpora.base import Song
 from emoseg.corpora.check import check_corpus
 from emoseg.corpora.fourq import ANNOTATIONS, METADATA
 from emoseg.corpora.segments import load_segments
 from emoseg.corpora.splits import song_folds
-from emoseg.corpora.synth import write_corpus
+from emoseg.corpora.tables import read_table
 from emoseg.errors import CorpusError
 from emoseg.types import QUADRANTS, Section
-
-FOURQ = [(f"MT{i:010d}", f"Q{i % 4 + 1}", f"Artist {i // 2}") for i in range(16)]
-
-
-def wav(seconds: float = 2.0, *, level: float = 0.1, rate: int = 8000) -> bytes:
-    file = io.BytesIO()
-    samples = level * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)
-    soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
-    return file.getvalue()
-
-
-SOUND = wav()
-
-
-def put(path: Path, data: bytes = SOUND) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
-
-
-def make_fourq(
-    root: Path, *, annotations: str | None = None, metadata: bytes | None = None, without: tuple[str, ...] = ()
-) -> Path:
-    """Write the official layout, with BOM and Windows line ends, and quoted metadata in Windows-1252."""
-    for song, quadrant, _ in FOURQ:
-        if song not in without:
-            put(root / quadrant / f"{song}.mp3")
-    rows = "\r\n".join(f"{song},{quadrant}" for song, quadrant, _ in FOURQ)
-    (root / ANNOTATIONS).write_bytes((annotations or f"\ufeffSong,Quadrant\r\n{rows}\r\n").encode())
-    quoted = "".join(f'"{song}","{artist}","A ""title"", long","{q}"\n' for song, q, artist in FOURQ)
-    (root / METADATA).write_bytes(metadata or f'"Song","Artist","Title","Quadrant"\n{quoted}'.encode("cp1252"))
-    return root
-
-
-def make_folder(root: Path) -> Path:
-    for i in range(8):
-        put(root / ("happy", "sad")[i % 2] / f"album {i // 4}" / f"{i}.wav")
-    return root
-
-
-def make_csv(root: Path, text: bytes | None = None, *, files: int = 8) -> Path:
-    for i in range(files):
-        put(root / "audio" / f"{i}.wav")
-    rows = "".join(f"audio/{i}.wav,{('happy', 'sad')[i % 2]},artist {i // 2}\n" for i in range(8))
-    return put(root / "songs.csv", text if text is not None else f"path,label,artist\n{rows}".encode())
-
-
-def make_synth(root: Path) -> Path:
-    write_corpus(root / "synth", songs=20, seed=2, duration_s=8, workers=1, quiet=True)
-    return root / "synth"
-
-
-BUILDERS: dict[str, Callable[[Path], Path]] = {
-    "4q": make_fourq,
-    "folder": make_folder,
-    "csv": make_csv,
-    "synth": make_synth,
-}
 
 
 def messages(corpus: Corpus, severity: str) -> list[str]:
@@ -105,6 +45,10 @@ def test_contract(name: str, tmp_path: Path) -> None:
     assert {song.label for song in corpus.songs} <= set(corpus.space.labels)
     assert all(section.label in corpus.space.labels for song in corpus.songs for section in song.sections)
     assert sum(corpus.counts().values()) == len(corpus.songs)
+    assert not corpus.without_audio
+    assert corpus.citation or name in ("folder", "csv", "synth")
+    assert all(s.soft is None or (sum(s.soft) == pytest.approx(1) and min(s.soft) >= 0) for s in corpus.songs)
+    assert corpus.space.rule or name in ("folder", "csv")
     assert list(corpus.counts()) == list(corpus.space.labels)
 
     groups = [song.group for song in corpus.songs]
@@ -130,7 +74,7 @@ def test_an_empty_folder_is_no_corpus(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["4q", "4q:", ":/tmp", "4Q:/tmp", "nope:/tmp", ""])
 def test_a_bad_spec_says_what_a_spec_is(spec: str) -> None:
-    with pytest.raises(CorpusError, match=rf"corpus '{spec}': must be NAME:PATH with NAME one of 4q, folder, csv"):
+    with pytest.raises(CorpusError, match=rf"corpus '{spec}': must be NAME:PATH with NAME one of 4q, pmemo, emomusic"):
         load_corpus(spec)
 
 
@@ -180,7 +124,7 @@ def test_fourq_tells_how_many_songs_are_missing(tmp_path: Path) -> None:
     assert len(corpus.songs) == 13
     assert messages(corpus, "error") == []
     partial, missing = messages(corpus, "warning")
-    assert partial == f"{tmp_path / ANNOTATIONS}: annotates 16 of the 900 published songs; 884 are missing"
+    assert partial == f"{tmp_path}: annotates 16 of the 900 published songs; 884 are missing"
     assert missing == f"{tmp_path}: 3 of 16 annotated songs have no audio and are left out ({FOURQ[3][0]}, ...)"
 
 
@@ -204,6 +148,24 @@ def test_fourq_folder_against_annotation_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "Q1" / moved.name).rename(moved)
     with pytest.raises(CorpusError, match=f"{moved}: lies in Q3 but its annotation says Q1"):
         load_corpus(f"4q:{tmp_path}").require_usable()
+
+
+def test_fourq_all_clips_in_one_folder(tmp_path: Path) -> None:
+    for clip in make_fourq(tmp_path).rglob("*.mp3"):
+        clip.rename(tmp_path / clip.name)
+    corpus = load_corpus(f"4q:{tmp_path}").require_usable()
+    assert {song.id: song.label for song in corpus.songs} == {song: q for song, q, _ in FOURQ}
+
+
+def test_fourq_share_of_mood_tags_is_the_soft_label(tmp_path: Path) -> None:
+    shares = ["0.7", "0,55", "much", "", "1.2"] + ["1"] * 11
+    metadata = "Song;Artist;PQuad\n" + "".join(f"{s};a;{x}\n" for (s, _, _), x in zip(FOURQ, shares, strict=True))
+    corpus = load_corpus(f"4q:{make_fourq(tmp_path, metadata=metadata.encode())}").require_usable()
+    assert corpus.songs[0].soft == pytest.approx((0.7, 0.1, 0.1, 0.1))
+    assert corpus.songs[1].soft == pytest.approx((0.15, 0.55, 0.15, 0.15))
+    assert [song.soft for song in corpus.songs[2:5]] == [None] * 3
+    assert any("PQuad 'much' is not a number" in message for message in messages(corpus, "warning"))
+    assert any("PQuad 1.2 is not from 0 to 1" in message for message in messages(corpus, "warning"))
 
 
 def test_fourq_folders_of_other_names_need_not_agree(tmp_path: Path) -> None:
@@ -418,7 +380,7 @@ def test_a_table_of_bytes_is_no_traceback(tmp_path: Path) -> None:
 
 
 def test_read_table_numbers_rows_by_the_line_they_end_on(tmp_path: Path) -> None:
-    table = put(tmp_path / "t.csv", b'A,b\n1,"two\nlines"\n3,4,5\n')
+    table = put(tmp_path / "t.csv", b'A,b\n1,"two\nlines"\n3,4,,\n')
     assert read_table(table, columns=["a"]) == {3: {"a": "1", "b": "two\nlines"}, 4: {"a": "3", "b": "4"}}
 
 
@@ -522,7 +484,7 @@ def test_segments_refuse_a_corpus_with_errors(tmp_path: Path) -> None:
 
 
 def test_check_measures_and_counts(synth: Path) -> None:
-    report = check_corpus(load_corpus(f"synth:{synth}"), workers=1, quiet=True)
+    report = check_corpus(load_corpus(f"synth:{synth}"), cache=synth / "cache", workers=1, quiet=True)
     assert report.errors == 0
     assert report.duration_s == pytest.approx(16.0, abs=0.01)
     assert (report.artists, report.shared) == (8, 0)
@@ -536,7 +498,7 @@ def test_check_reports_each_bad_recording(tmp_path: Path) -> None:
     (bad, q_bad, _), (silent, q_silent, _) = FOURQ[1], FOURQ[6]
     put(tmp_path / q_bad / f"{bad}.mp3", b"ID3 but no sound")
     put(tmp_path / q_silent / f"{silent}.mp3", wav(level=0.0))
-    report = check_corpus(load_corpus(f"4q:{tmp_path}"), workers=1, quiet=True)
+    report = check_corpus(load_corpus(f"4q:{tmp_path}"), cache=tmp_path / "cache", workers=1, quiet=True)
     assert report.errors == 2
     assert report.duration_s == pytest.approx(28.0, abs=0.01)
     assert report.artists == 8
@@ -545,17 +507,19 @@ def test_check_reports_each_bad_recording(tmp_path: Path) -> None:
     assert text[1] == "  songs     16 (Q1 4 of 225, Q2 4 of 225, Q3 4 of 225, Q4 4 of 225), 0.5 minutes"
     assert any(f"{bad}.mp3: cannot be decoded" in line and line.startswith("  error") for line in text)
     assert any(f"{silent}.mp3: is silent" in line for line in text)
-    assert text[-1] == "  2 errors, 1 warning"
+    assert text[-1] == "  2 errors, 15 warnings"  # songs that are missing, and 14 clips of less than 30 s
     data = json.loads(json.dumps(report.to_json()))
     assert data["schema"] == "emoseg.corpus-check/1"
     assert data["counts"] == {"Q1": 4, "Q2": 4, "Q3": 4, "Q4": 4}
     assert data["errors"] == 2
     assert data["songs_sharing_an_artist"] == 16
-    assert [p["severity"] for p in data["problems"]] == ["warning", "error", "error"]
+    assert [p["severity"] for p in data["problems"]].count("error") == 2
 
 
 def test_check_by_two_processes_says_the_same(tmp_path: Path) -> None:
     for i in range(22):
-        put(tmp_path / ("happy", "sad")[i % 2] / f"{i:02d}.wav", SOUND if i % 7 else b"nothing")
+        put(tmp_path / ("happy", "sad")[i % 2] / f"{i:02d}.wav", None if i % 7 else b"nothing")
     corpus = load_corpus(f"folder:{tmp_path}")
-    assert check_corpus(corpus, workers=1, quiet=True) == check_corpus(corpus, workers=2, quiet=True)
+    one, two = (check_corpus(corpus, cache=tmp_path / f"c{n}", workers=n, quiet=True) for n in (1, 2))
+    assert one == two
+    assert len(one.unreadable) == 4

@@ -1,35 +1,69 @@
 """Labelled songs: one module a data set behind one registry.
 
-`load_corpus` turns ``NAME:PATH`` into a `Corpus`. A new corpus is a function from its folder to a `Corpus`, and a line
-in `CORPORA`.
+`load_corpus` turns ``NAME:PATH`` into a `Corpus`. A new corpus is a function from its folder and `CorpusOptions` to a
+`Corpus`, and a line in `CORPORA`; ``docs/corpora.md`` shows how.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from emoseg.corpora.base import Corpus, Problem, Song
+from emoseg.corpora.deam import load_deam
+from emoseg.corpora.emomusic import load_emomusic
+from emoseg.corpora.emopia import load_emopia
 from emoseg.corpora.fourq import load_fourq
+from emoseg.corpora.moodtheme import load_moodtheme
+from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.planted import load_synth
+from emoseg.corpora.pmemo import load_pmemo
+from emoseg.corpora.splits import select_split
 from emoseg.corpora.user import load_csv, load_folder
+from emoseg.corpora.vgmidi import load_vgmidi
 from emoseg.errors import CorpusError
 
-__all__ = ["CORPORA", "Corpus", "Problem", "Song", "load_corpus"]
+__all__ = ["CORPORA", "Corpus", "CorpusKind", "CorpusOptions", "Problem", "Song", "load_corpus"]
 
-CORPORA: Mapping[str, Callable[[Path], Corpus]] = MappingProxyType(
-    {"4q": load_fourq, "folder": load_folder, "csv": load_csv, "synth": load_synth}
+_QUADRANTS = frozenset({"space", "split", "audio"})
+_RATED = _QUADRANTS | {"threshold", "margin"}
+
+
+@dataclass(frozen=True)
+class CorpusKind:
+    """A corpus of the registry: how it is loaded, and which of the `CorpusOptions` mean something for it."""
+
+    load: Callable[[Path, CorpusOptions], Corpus]
+    takes: frozenset[str]
+
+
+CORPORA: Mapping[str, CorpusKind] = MappingProxyType(
+    {
+        "4q": CorpusKind(load_fourq, _QUADRANTS),
+        "pmemo": CorpusKind(load_pmemo, _RATED),
+        "emomusic": CorpusKind(load_emomusic, _RATED),
+        "emopia": CorpusKind(load_emopia, _QUADRANTS | {"labels"}),
+        "vgmidi": CorpusKind(load_vgmidi, _RATED),
+        "deam": CorpusKind(load_deam, _RATED),
+        "mtg-moodtheme": CorpusKind(load_moodtheme, _QUADRANTS),
+        "folder": CorpusKind(load_folder, frozenset()),
+        "csv": CorpusKind(load_csv, frozenset({"split", "audio"})),
+        "synth": CorpusKind(load_synth, frozenset({"split"})),
+    }
 )
 
 
-def load_corpus(spec: str) -> Corpus:
+def load_corpus(spec: str, options: CorpusOptions | None = None) -> Corpus:
     """Load a corpus given as ``NAME:PATH``, such as ``"folder:my-songs"``.
 
     Raises
     ------
     CorpusError
         The name is unknown, the path does not exist, or it does not hold such a corpus.
+    ConfigError
+        An option does not apply to this corpus, or has a value that does not.
     """
     name, colon, path = spec.partition(":")
     if not colon or not path or name not in CORPORA:
@@ -37,4 +71,7 @@ def load_corpus(spec: str) -> Corpus:
     root = Path(path).expanduser()
     if not root.exists():
         raise CorpusError(f"{root}: does not exist")
-    return CORPORA[name](root)
+    options = options or CorpusOptions()
+    options.require_only(name, CORPORA[name].takes)
+    corpus = CORPORA[name].load(root, options)
+    return select_split(corpus, options.split) if options.split else corpus

@@ -1,4 +1,4 @@
-"""What every corpus is once loaded, and how its tables are read.
+"""What every corpus is once loaded.
 
 A corpus is a list of songs, each with one label, and a list of problems found while loading. A song without usable
 audio or label never disappears in silence: it is a problem.
@@ -6,17 +6,17 @@ audio or label never disappears in silence: it is a problem.
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from emoseg.errors import CorpusError
 from emoseg.types import EmotionSpace, Section
+
+if TYPE_CHECKING:
+    from emoseg.corpora.ratings import RatingRule, RatingsOverTime
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,14 @@ class Song:
         Official split, such as ``"train"`` or ``"test"``, where the corpus has one.
     sections : tuple of Section
         The true emotion over time, where it is known. Never an input to learning.
+    work : str or None
+        The song that this recording is one of several clips of; clips of one song never lie on both sides of a split.
+    soft : tuple of float or None
+        Share of listeners, annotators or mood tags for each label of the space, where it is known; sums to 1.
+    over_time : RatingsOverTime or None
+        Ratings over time, where there are any. Never an input to learning.
+    published_s : float or None
+        How long the recording should be, where its authors say so.
     """
 
     id: str
@@ -45,24 +53,71 @@ class Song:
     artist: str | None = None
     split: str | None = None
     sections: tuple[Section, ...] = ()
+    work: str | None = None
+    soft: tuple[float, ...] | None = None
+    over_time: RatingsOverTime | None = None
+    published_s: float | None = None
 
     @property
     def group(self) -> str:
         """What must not be split: the artist, or the song itself where the artist is unknown."""
-        return f"artist:{self.artist}" if self.artist else f"song:{self.id}"
+        return f"artist:{self.artist}" if self.artist else f"song:{self.own_group}"
+
+    @property
+    def own_group(self) -> str:
+        """What must not be split where artists may be: the song that this is a clip of, or the song itself."""
+        return self.work or self.id
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about a corpus that its user should know; an ``"error"`` must be mended before training."""
+    """Something about a corpus that its user should know; an ``"error"`` must be mended before training.
+
+    `of_audio` problems do not concern the labels: what needs no audio can go on.
+    """
 
     severity: Literal["error", "warning"]
     message: str
+    of_audio: bool = False
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """What is known of a corpus from its authors: terms, what to cite, and how much there should be."""
+
+    licence: str = "unknown"
+    citation: str = ""
+    songs: int | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Labelled songs in one emotion space, and what is wrong with them."""
+    """Labelled songs in one emotion space, and what is wrong with them.
+
+    Parameters
+    ----------
+    name : str
+    root : Path
+    space : EmotionSpace
+        Its `rule` says how labels were made from ratings.
+    songs : tuple of Song
+        Those with a label and a file, by id.
+    problems : tuple of Problem
+    licence, citation : str
+    published_counts : dict of str to int
+        Songs of each label as published; empty where nothing is, or where other labels were asked for.
+    published_songs : int or None
+        Annotated songs as published.
+    without_audio : tuple of Song
+        Labelled songs whose file is not there; their path does not exist. Not learnt from.
+    unannotated : tuple of Path
+        Recordings without a label.
+    excluded : dict of str to tuple of str
+        Ids of annotated songs that are not among `songs`, by the reason.
+    rule : RatingRule or None
+        How ratings become labels, where the corpus is rated.
+    """
 
     name: str
     root: Path
@@ -72,11 +127,20 @@ class Corpus:
     licence: str = "unknown"
     citation: str = ""
     published_counts: dict[str, int] = field(default_factory=dict)
+    published_songs: int | None = None
+    without_audio: tuple[Song, ...] = ()
+    unannotated: tuple[Path, ...] = ()
+    excluded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rule: RatingRule | None = None
 
     def counts(self) -> dict[str, int]:
         """Return the number of songs of each label, in the order of the space."""
         found = Counter(song.label for song in self.songs)
         return {label: found[label] for label in self.space.labels}
+
+    def with_problems(self, more: Sequence[Problem]) -> Corpus:
+        """Return the corpus with some more problems."""
+        return replace(self, problems=(*self.problems, *more))
 
     def require_usable(self) -> Corpus:
         """Return the corpus if it can be learnt from.
@@ -100,95 +164,69 @@ def make_corpus(
     *,
     problems: Sequence[Problem] = (),
     space: EmotionSpace | None = None,
-    licence: str = "unknown",
-    citation: str = "",
-    published_counts: dict[str, int] | None = None,
+    facts: CorpusFacts | None = None,
+    without_audio: Sequence[Song] = (),
+    unannotated: Sequence[Path] = (),
+    excluded: Mapping[str, tuple[str, ...]] | None = None,
+    rule: RatingRule | None = None,
 ) -> Corpus:
     """Build a corpus after the checks that hold for all: songs, two labels, readable labels, every file once.
 
     Raises
     ------
     CorpusError
-        There is no song, or only one label; the message is the first error among the problems, if there is one.
+        There is no song, or only one label; the message is the first error among the problems, if there is one. A
+        corpus of which annotations are there but the audio is not is no such case: that is one of its problems.
     """
     labels = sorted({song.label for song in songs})
+    found = list(problems)
     if len(labels) < 2:
-        errors = [p.message for p in problems if p.severity == "error"]
-        if errors:
-            more = f" (and {len(errors) - 1} more like it)" if len(errors) > 1 else ""
-            raise CorpusError(f"{errors[0]}{more}")
-        if not songs:
-            raise CorpusError(f"{root}: no labelled song with audio found")
-        all_songs = "the only song has" if len(songs) == 1 else f"all {len(songs)} songs have"
-        raise CorpusError(f"{root}: {all_songs} the label {labels[0]!r}; two or more labels are needed")
-    repeated = [path for path, n in Counter(song.path.resolve() for song in songs).items() if n > 1]
-    found = [
-        *problems,
-        *(Problem("error", f"{path}: is listed more than once") for path in repeated),
-        *(Problem("error", f"{root}: the label {x!r} is not printable text") for x in labels if not x.isprintable()),
-    ]
+        if not without_audio:
+            raise CorpusError(_too_few(root, songs, problems))
+        found.append(Problem("error", _too_few(root, songs, ()), of_audio=True))
+    found += [Problem("error", message) for message in _listed_again(songs)]
+    found += [Problem("error", f"{root}: the label {x!r} is not printable text") for x in labels if not x.isprintable()]
+    facts = facts or CorpusFacts()
     return Corpus(
         name,
         root,
         space or EmotionSpace.from_labels([song.label for song in songs]),
         tuple(sorted(songs, key=lambda song: song.id)),
         tuple(found),
-        licence,
-        citation,
-        published_counts or {},
+        facts.licence,
+        facts.citation,
+        dict(facts.counts),
+        facts.songs,
+        tuple(sorted(without_audio, key=lambda song: song.id)),
+        tuple(unannotated),
+        excluded or {},
+        rule,
     )
 
 
-def read_table(path: Path, *, columns: Sequence[str]) -> dict[int, dict[str, str]]:
-    """Read a table with a header, whatever its encoding, delimiter and line ends.
-
-    Parameters
-    ----------
-    path : Path
-        A text table; UTF-16 with a byte-order mark, UTF-8 with or without one, else Windows-1252. Comma, semicolon or
-        tab.
-    columns : sequence of str
-        Columns that must be there, compared without case and surrounding blanks.
-
-    Returns
-    -------
-    dict of int to dict
-        Rows by the number of the line that each ends on, the header being line 1; keys in lower case, values stripped.
-        Rows whose cells are all empty are left out.
-
-    Raises
-    ------
-    CorpusError
-        The file cannot be read, a quote in it is never closed, or a column is missing; then the message lists the
-        columns found.
-    """
-    text = _text(path)
-    header = next(iter(text.splitlines()), "")
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-    rows: dict[int, dict[str, str]] = {}
-    try:
-        reader.fieldnames = names = [name.strip().lower() for name in reader.fieldnames or []]
-        missing = [c for c in columns if c.lower() not in names]
-        if missing:
-            raise CorpusError(f"{path}: no column {missing[0]!r}; columns found: {', '.join(names) or 'none'}")
-        for row in reader:
-            cells = {name: (row[name] or "").strip() for name in names}
-            if any(cells.values()):
-                rows[reader.line_num] = cells
-    except csv.Error as error:
-        at = reader.reader.line_num  # the other counter stops at the last whole row
-        raise CorpusError(f"{path}: line {at}: a quote is out of place or left open: {error}") from error
-    return rows
+def _too_few(root: Path, songs: Sequence[Song], problems: Sequence[Problem]) -> str:
+    errors = [p.message for p in problems if p.severity == "error"]
+    if errors:
+        return f"{errors[0]} (and {len(errors) - 1} more like it)" if len(errors) > 1 else errors[0]
+    if not songs:
+        return f"{root}: no labelled song with audio found"
+    all_songs = "the only song has" if len(songs) == 1 else f"all {len(songs)} songs have"
+    return f"{root}: {all_songs} the label {songs[0].label!r}; two or more labels are needed"
 
 
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read: {error.strerror}") from error
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        return data.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
+def _listed_again(songs: Sequence[Song]) -> list[str]:
+    """Say which files several songs name; links and detours lead to the same file."""
+    first: dict[tuple[int, int], Path] = {}
+    messages = []
+    for song in songs:
+        status = song.path.stat()
+        known = first.setdefault((status.st_dev, status.st_ino), song.path)
+        if known is not song.path:
+            also = f", also as {song.path}" if song.path != known else ""
+            messages.append(f"{known}: is listed more than once{also}")
+    return messages
+
+
+def counted(items: Sequence[str], *, shown: int = 3) -> str:
+    """Return the first of some ids for a message, such as ``"(12, 15, 20, ...)"``."""
+    return f"({', '.join([*items[:shown], *(['...'] if len(items) > shown else [])])})"

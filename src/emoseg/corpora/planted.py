@@ -10,13 +10,15 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from emoseg.corpora.base import Corpus, Problem, read_table
+from emoseg.corpora.base import Corpus, Problem
+from emoseg.corpora.options import CorpusOptions
+from emoseg.corpora.tables import read_table
 from emoseg.corpora.user import load_csv
 from emoseg.errors import CorpusError
 from emoseg.types import QUADRANTS, Section
 
 
-def load_synth(root: Path) -> Corpus:
+def load_synth(root: Path, options: CorpusOptions) -> Corpus:
     """Load the synthesised corpus from the folder that `emoseg corpus synth` wrote."""
     table, truth = root / "songs.csv", root / "truth.csv"
     if not table.is_file() or not truth.is_file():
@@ -28,7 +30,7 @@ def load_synth(root: Path) -> Corpus:
         except ValueError as error:
             raise CorpusError(f"{truth}: row {number}: a time is not a number: {error}") from error
         sections[row["path"]].append(section)
-    corpus = load_csv(table)
+    corpus = load_csv(table, options)
     used = [(table, song.label) for song in corpus.songs]
     used += [(truth, section.label) for found in sections.values() for section in found]
     for file, label in used:

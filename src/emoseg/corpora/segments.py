@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emoseg.config import TrainConfig
 from emoseg.corpora.base import Corpus, Song
+from emoseg.corpora.truth import segment_truth
 from emoseg.errors import CorpusError
 from emoseg.frontends.store import FeatureTable, load_features
-from emoseg.types import EmotionSpace, Int64
+from emoseg.types import EmotionSpace, Float64, Int64
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,19 @@ class CorpusSegments:
         Index into `songs`, ascending.
     song_labels : array of int, shape (N,)
     true : array of int, shape (S,), or None
-        True label of each segment, where the corpus knows the emotion of sections: the one that most of the segment
-        has. Never an input to learning.
+        True label of each segment, where the corpus knows the emotion over time: the one that most of the segment
+        has, or that of its mean rating. Where `known` is False it is the inherited label. Never an input to learning.
     left_out : tuple of str
         A line for each song whose audio could not be used.
+    known : array of bool, shape (S,), or None
+        Which segments have truth: those that are rated for at least half of their length, or lie in a section. None
+        where `true` is.
+    margin : array, shape (S,), or None
+        Distance of a segment's mean rating from the nearest axis, half the scale being 1; infinite where the truth
+        comes from sections, 0 where it is not known. None where `true` is.
+    song_soft : array, shape (N, K), or None
+        Share of listeners, annotators or mood tags for each label; certainty for a song without. None where no song
+        has such shares.
     """
 
     songs: tuple[Song, ...]
@@ -41,6 +51,9 @@ class CorpusSegments:
     song_labels: Int64
     true: Int64 | None
     left_out: tuple[str, ...]
+    known: NDArray[np.bool_] | None = None
+    margin: Float64 | None = None
+    song_soft: Float64 | None = None
 
     @property
     def inherited(self) -> Int64:
@@ -48,8 +61,8 @@ class CorpusSegments:
         return self.song_labels[self.song]
 
     def groups(self, by: str = "artist") -> list[str]:
-        """Return what splits must keep together for each song: its artist, or with ``"none"`` only itself."""
-        return [song.group if by == "artist" else song.id for song in self.songs]
+        """Return what splits must keep together for each song: its artist, or with ``"none"`` only the song."""
+        return [song.group if by == "artist" else song.own_group for song in self.songs]
 
 
 def load_segments(
@@ -77,15 +90,22 @@ def load_segments(
     lacking = [label for k, label in enumerate(corpus.space.labels) if not (labels == k).any()]
     if lacking:
         raise CorpusError(f"{corpus.root}: no song with the label {lacking[0]!r} has usable audio")
-    truth = _true_labels(songs, table, song, corpus.space) if all(s.sections for s in songs) else None
-    return CorpusSegments(songs, table, song, labels, truth, tuple(table.failures.values()))
+    truth = segment_truth(corpus, songs, song, table.start_s, table.end_s, labels[song])
+    return CorpusSegments(
+        songs,
+        table,
+        song,
+        labels,
+        truth.label if truth else None,
+        tuple(table.failures.values()),
+        truth.known if truth else None,
+        truth.margin if truth else None,
+        _soft(songs, labels, corpus.space),
+    )
 
 
-def _true_labels(songs: Sequence[Song], table: FeatureTable, song: Int64, space: EmotionSpace) -> Int64:
-    true = np.zeros(len(song), dtype=np.int64)
-    for i, (start, end) in enumerate(zip(table.start_s, table.end_s, strict=True)):
-        seconds = np.zeros(len(space.labels))
-        for section in songs[song[i]].sections:
-            seconds[space.index(section.label)] += max(0.0, min(end, section.end_s) - max(start, section.start_s))
-        true[i] = int(seconds.argmax())
-    return true
+def _soft(songs: tuple[Song, ...], labels: Int64, space: EmotionSpace) -> Float64 | None:
+    if not any(song.soft for song in songs):
+        return None
+    certain = np.eye(len(space.labels))[labels]
+    return np.array([song.soft or own for song, own in zip(songs, certain, strict=True)])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emoseg.corpora.base import Corpus, Problem, Song
 from emoseg.errors import CorpusError
 from emoseg.types import Int64
 
@@ -69,6 +72,79 @@ def song_folds(
         part_of[g] = int(np.argmin(cost + 1e-9 * rng.random(folds)))
         filled[part_of[g]] += counts[g]
     return part_of[group]
+
+
+def shared_groups(songs: Sequence[tuple[str | None, str | None]], *, where: str) -> list[Problem]:
+    """Warn of official parts that share artists with the largest part, which is the one that is learnt from.
+
+    Parameters
+    ----------
+    songs : sequence of (split, artist)
+        None where unknown.
+    where : str
+        The corpus, for the message.
+    """
+    artists: dict[str, list[str | None]] = defaultdict(list)
+    for split, artist in songs:
+        if split:
+            artists[split].append(artist)
+    if len(artists) < 2 or not any(any(found) for found in artists.values()):
+        return []
+    largest = max(artists, key=lambda split: len(artists[split]))
+    problems = []
+    for split, found in artists.items():
+        others = {a for other, names in artists.items() if other != split for a in names if a}
+        shared = sum(a in others for a in found if a)
+        if split != largest and shared:
+            what = f"{shared} of {len(found)} songs of the official part {split!r} share an artist with another part"
+            problems.append(Problem("warning", f"{where}: {what}; figures on it are optimistic"))
+    return problems
+
+
+def official_split(songs: Sequence[Song], *, test: str) -> tuple[Int64, Int64]:
+    """Return the songs outside and inside one official part, as indices: what to learn from, and what to test on.
+
+    Raises
+    ------
+    CorpusError
+        No song has that part, or all have.
+    """
+    inside = np.array([song.split == test for song in songs])
+    parts = sorted({song.split for song in songs if song.split})
+    if not inside.any() or inside.all():
+        raise CorpusError(f"split {test!r}: must be one of several official parts; found {', '.join(parts) or 'none'}")
+    known = np.array([bool(song.split) for song in songs])
+    return np.flatnonzero(known & ~inside), np.flatnonzero(inside)
+
+
+def select_split(corpus: Corpus, wanted: str) -> Corpus:
+    """Return the corpus with the songs of one official part, or of several joined by ``"+"``.
+
+    Raises
+    ------
+    CorpusError
+        The corpus has no such part.
+    """
+    everything = (*corpus.songs, *corpus.without_audio)
+    parts = sorted({song.split for song in everything if song.split})
+    names = wanted.split("+")
+    for name in names:
+        if name not in parts:
+            known = f"its parts are {', '.join(parts)}" if parts else "it has no official parts"
+            raise CorpusError(f"{corpus.root}: no part {name!r}; {known}")
+    outside = tuple(sorted(song.id for song in everything if song.split not in names))
+    message = f"{corpus.root}: {len(outside)} of {len(everything)} songs are not in {wanted} and are left out"
+    gone = set(outside)
+    excluded = {reason: tuple(i for i in ids if i not in gone) for reason, ids in corpus.excluded.items()}
+    return replace(
+        corpus,
+        songs=tuple(song for song in corpus.songs if song.split in names),
+        without_audio=tuple(song for song in corpus.without_audio if song.split in names),
+        excluded={**{reason: ids for reason, ids in excluded.items() if ids}, f"not in {wanted}": outside},
+        problems=(*corpus.problems, Problem("warning", message)),
+        published_counts={},
+        published_songs=None,
+    )
 
 
 def labelled_share(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from emoseg.audio import find_audio
-from emoseg.corpora.base import Corpus, Problem, Song, make_corpus, read_table
+from emoseg.corpora.base import Corpus, Problem, Song, make_corpus
+from emoseg.corpora.options import CorpusOptions
+from emoseg.corpora.splits import shared_groups
+from emoseg.corpora.tables import read_table
 from emoseg.errors import CorpusError
 
 
-def load_folder(root: Path) -> Corpus:
+def load_folder(root: Path, options: CorpusOptions) -> Corpus:
     """Load a folder in which each sub-folder is a label and holds that label's recordings, at any depth."""
     if not root.is_dir():
         raise CorpusError(f"{root}: is not a folder")
@@ -27,17 +30,17 @@ def load_folder(root: Path) -> Corpus:
     return make_corpus("folder", root, songs, problems=problems)
 
 
-def load_csv(table: Path) -> Corpus:
+def load_csv(table: Path, options: CorpusOptions) -> Corpus:
     """Load a table with the columns path and label, and, where known, artist and split.
 
-    Paths are relative to the table's folder or absolute.
+    Paths are relative to the table's folder, or to the folder of recordings where that is given, or absolute.
     """
     if table.is_dir():
         raise CorpusError(f"{table}: is a folder; the csv corpus is one table, such as csv:{table / 'songs.csv'}")
     songs: list[Song] = []
     problems: list[Problem] = []
-    for number, row in read_table(table, columns=["path", "label"]).items():
-        path = table.parent / row["path"]
+    for number, row in read_table(table, columns=["path", "label"], problems=problems).items():
+        path = (options.audio or table.parent) / row["path"]
         if lacking := " and no ".join(column for column in ("path", "label") if not row[column]):
             known = row["path"] or row["label"]
             problems.append(Problem("error", f"{table}: row {number} has no {lacking}{known and f': {known}'}"))
@@ -48,4 +51,5 @@ def load_csv(table: Path) -> Corpus:
             songs.append(Song(row["path"], path, row["label"], artist=artist, split=split))
     if songs and not any(song.artist for song in songs):
         problems.append(Problem("warning", f"{table}: no artist column: folds go by song only"))
+    problems += shared_groups([(song.split, song.artist) for song in songs], where=str(table))
     return make_corpus("csv", table.parent, songs, problems=problems)

@@ -2,7 +2,8 @@
 
 A file a recording and frontend, named by the content of the recording and everything that decides the numbers, so a
 changed file or setting is computed again and nothing stale is ever read. Files are written under a temporary name and
-renamed: a killed run loses at most the recording at hand.
+renamed: a killed run loses at most the recording at hand. The features of a whole corpus are put together in one file
+that is mapped, not read, so a corpus may be larger than the memory.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,25 +87,25 @@ def load_features(
     """
     root = (cache or default_cache()) / "features"
     keys: dict[str, str] = {f.name: _key(segment, f) for f in frontends}
-    results: dict[int, dict[str, Any]] = {}
+    jobs = [_Job(i, path, segment, tuple(frontends), root, keys) for i, path in enumerate(paths)]
+    contents: dict[int, str] = {}
     failures: dict[int, str] = {}
-    jobs = [(i, path, segment, tuple(frontends), root, keys) for i, path in enumerate(paths)]
     with progress("features", len(jobs), unit="recordings", quiet=quiet) as bar:
         todo = []
         for job in jobs:
-            found = _stored(job[1], root, keys)
-            if found is None:
-                todo.append(job)
-            else:
-                results[job[0]] = found
+            content = _stored_content(job)
+            if content:
+                contents[job.index] = content
                 bar.advance()
-        for i, found, message in _compute_all(todo, workers or os.cpu_count() or 1):
-            if found is None:
-                failures[i] = message
             else:
-                results[i] = found
+                todo.append(job)
+        for i, content, message in _compute_all(todo, workers or os.cpu_count() or 1):
+            if content:
+                contents[i] = content
+            else:
+                failures[i] = message
             bar.advance()
-    return _assemble(results, failures, [f.name for f in frontends])
+    return _assemble(jobs, contents, failures)
 
 
 def _key(segment: SegmentConfig, frontend: FrontendConfig) -> str:
@@ -116,16 +117,36 @@ def _content_hash(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def _stored(path: Path, root: Path, keys: dict[str, str]) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class _Job:
+    """One recording, and where its features belong: by frontend, the name of the folder under `root`."""
+
+    index: int
+    path: Path
+    segment: SegmentConfig
+    frontends: tuple[FrontendConfig, ...]
+    root: Path
+    keys: dict[str, str]
+
+    def file(self, name: str, content: str) -> Path:
+        """Return the file of one frontend's features."""
+        return self.root / self.keys[name] / content[:2] / f"{content}.npz"
+
+
+def _stored_content(job: _Job) -> str:
+    """Return the hash of a recording's content where the store has all its features; else an empty string."""
     try:
-        content = _content_hash(path)
+        content = _content_hash(job.path)
     except OSError:
-        return None
+        return ""
+    return content if all(job.file(name, content).is_file() for name in job.keys) else ""
+
+
+def _read(job: _Job, content: str) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
-    for name, key in keys.items():
-        file = root / key / content[:2] / f"{content}.npz"
+    for name in job.keys:
         try:
-            with file.open("rb") as opened, np.load(opened) as data:  # numpy leaves a damaged file open that it opened
+            with job.file(name, content).open("rb") as opened, np.load(opened) as data:  # closed even if damaged
                 found["start_s"], found["end_s"] = data["start_s"], data["end_s"]
                 found[name] = data["features"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -133,10 +154,7 @@ def _stored(path: Path, root: Path, keys: dict[str, str]) -> dict[str, Any] | No
     return found
 
 
-_Job = tuple[int, Path, SegmentConfig, tuple[FrontendConfig, ...], Path, dict[str, str]]
-
-
-def _compute_all(jobs: list[_Job], workers: int) -> Any:
+def _compute_all(jobs: list[_Job], workers: int) -> Iterator[tuple[int, str, str]]:
     if len(jobs) < 4 or workers == 1:
         yield from map(_compute, jobs)
         return
@@ -150,30 +168,28 @@ def _compute_all(jobs: list[_Job], workers: int) -> Any:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _compute(job: _Job) -> tuple[int, dict[str, Any] | None, str]:
-    i, path, segment, configs, root, keys = job
+def _compute(job: _Job) -> tuple[int, str, str]:
+    """Compute and store a recording's features; return its index and content, or why there are none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LicenceWarning)  # the process that asked was warned
-        built = [build_frontend(config, segment) for config in configs]
+        built = [build_frontend(config, job.segment) for config in job.frontends]
     start, end = [], []
     features: dict[str, list[NDArray[Any]]] = {f.name: [] for f in built}
     try:
-        for batch in SegmentReader(path, segment=segment):
+        for batch in SegmentReader(job.path, segment=job.segment):
             start.append(batch.start_s)
             end.append(batch.end_s)
             for frontend in built:
                 # Spectrograms are large: half precision keeps 0.06 dB at 100 dB, below what a network can use.
                 out = frontend(batch.samples)
                 features[frontend.name].append(out.astype(np.float16) if out.ndim > 2 else out)
-        content = _content_hash(path)
+        content = _content_hash(job.path)
     except AudioError as error:
-        return i, None, str(error)
+        return job.index, "", str(error)
     times = {"start_s": np.concatenate(start), "end_s": np.concatenate(end)}
-    found: dict[str, Any] = dict(times)
-    for name, key in keys.items():
-        found[name] = np.concatenate(features[name])
-        _save(root / key / content[:2] / f"{content}.npz", {"features": found[name], **times})
-    return i, found, ""
+    for name in job.keys:
+        _save(job.file(name, content), {"features": np.concatenate(features[name]), **times})
+    return job.index, content, ""
 
 
 def _save(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
@@ -188,19 +204,35 @@ def _save(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
             raise
 
 
-def _assemble(results: dict[int, dict[str, Any]], failures: dict[int, str], names: list[str]) -> FeatureTable:
-    order = sorted(results)
-    if not order:
+def _assemble(jobs: Sequence[_Job], contents: dict[int, str], failures: dict[int, str]) -> FeatureTable:
+    """Put the stored features of all recordings together, one recording in memory at a time."""
+    if not contents:
         raise AudioError(next(iter(failures.values()), "no recordings given"), kind="corpus")
-
-    def joined(name: str) -> NDArray[Any]:
-        return np.concatenate([results[i][name] for i in order])
-
-    recording = np.concatenate([np.full(len(results[i]["start_s"]), i, dtype=np.int64) for i in order])
+    names = list(jobs[0].keys)
+    files = {name: tempfile.TemporaryFile(dir=jobs[0].root) for name in names}  # noqa: SIM115  (the maps keep them)
+    shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+    recording, start, end = [], [], []
+    for i in sorted(contents):
+        found = _read(jobs[i], contents[i])
+        if found is None:
+            _, content, message = _compute(jobs[i])
+            found = _read(jobs[i], content) if content else None
+            if found is None:
+                failures[i] = message or f"{jobs[i].path}: its features cannot be read back from the store"
+                continue
+        for name in names:
+            files[name].write(np.ascontiguousarray(found[name]).data)
+            shapes[name] = found[name].shape[1:], found[name].dtype
+        recording.append(np.full(len(found["start_s"]), i, dtype=np.int64))
+        start.append(found["start_s"])
+        end.append(found["end_s"])
+    rows = sum(map(len, recording))
+    features: dict[str, NDArray[Any]] = {}
+    for name, file in files.items():
+        file.flush()
+        shape, dtype = shapes[name]
+        features[name] = np.asarray(np.memmap(file, dtype=dtype, mode="r", shape=(rows, *shape)))
+        file.close()
     return FeatureTable(
-        {name: joined(name) for name in names},
-        recording,
-        joined("start_s"),
-        joined("end_s"),
-        dict(sorted(failures.items())),
+        features, np.concatenate(recording), np.concatenate(start), np.concatenate(end), dict(sorted(failures.items()))
     )

@@ -1,0 +1,330 @@
+"""Wrong inherited labels: counted where they were planted, in the published files, and as truth about segments."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import make_emomusic, make_emopia, make_fourq, make_pmemo, make_vgmidi, put, wav
+
+from emoseg.config import LogMelConfig, SegmentConfig, TrainConfig
+from emoseg.corpora import Corpus, CorpusOptions, load_corpus
+from emoseg.corpora.base import Song
+from emoseg.corpora.detection import detection_figures
+from emoseg.corpora.label_noise import label_noise, write_figure
+from emoseg.corpora.ratings import Rating, RatingRule, RatingsOverTime, Scale, Thresholds
+from emoseg.corpora.segments import CorpusSegments, load_segments
+from emoseg.corpora.truth import segment_truth
+from emoseg.errors import ConfigError, CorpusError
+from emoseg.frontends.store import FeatureTable
+from emoseg.types import AROUSAL, QUADRANTS, VALENCE, Section
+
+SETTINGS = TrainConfig(
+    segment=SegmentConfig(sample_rate_hz=8000, length_s=2.0, hop_s=2.0),
+    frontends=(LogMelConfig(bands=8, fft=512, hop=256, fmax_hz=4000),),
+)
+
+
+# --- ratings ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_stretch_has_the_mean_of_what_lies_in_it_weighted_by_time() -> None:
+    ratings = RatingsOverTime((10.0, 12.0, 14.0), 2.0, (0.5, -0.1, -1.0), (0.0, 0.4, 1.0))
+    found = ratings.over([10.0, 11.0, 0.0, 8.0, 7.9, 15.0], [12.0, 15.0, 5.0, 12.0, 12.0, 17.0])
+    # [11, 15): one second of the first, two of the second, one of the third
+    assert found.valence[:2] == pytest.approx([0.5, (0.5 - 0.2 - 1.0) / 4])
+    assert found.arousal[:2] == pytest.approx([0.0, (0.8 + 1.0) / 4])
+    # A stretch is known from half of it on: [8, 12) has two of four seconds, [7.9, 12) less than half.
+    assert found.known.tolist() == [True, True, False, True, False, True]
+
+
+def test_windows_follow_each_other_from_the_first_rating() -> None:
+    ratings = RatingsOverTime(tuple(15.5 + 0.5 * i for i in range(21)), 0.5, (0.0,) * 21, (0.0,) * 21)
+    starts, ends = ratings.windows(5.0)
+    assert starts.tolist() == [15.5, 20.5, 25.5]
+    assert ends.tolist() == [20.5, 25.5, 30.5]
+    assert ratings.over(starts, ends).known.tolist() == [True, True, False]  # half a second is left for the third
+
+
+@pytest.mark.parametrize(
+    ("space", "labels", "distances"),
+    [
+        (QUADRANTS, [0, 1, 2, 3, 0], [0.2, 0.1, 0.3, 0.05, 0.0]),
+        (VALENCE, [1, 0, 0, 1, 1], [0.5, 0.1, 0.3, 0.05, 0.0]),
+        (AROUSAL, [1, 1, 0, 0, 1], [0.2, 0.6, 0.4, 0.7, 0.0]),
+    ],
+)
+def test_labels_and_distances(space: object, labels: list[int], distances: list[float]) -> None:
+    rule = RatingRule(space)  # type: ignore[arg-type]
+    points = [Rating(0.5, 0.2), Rating(-0.1, 0.6), Rating(-0.3, -0.4), Rating(0.05, -0.7), Rating(0.0, 0.0)]
+    assert [int(rule.labels(point, rule.song)) for point in points] == labels
+    assert [float(rule.distance(point, rule.song)) for point in points] == pytest.approx(distances)
+
+
+def test_the_soft_label_agrees_with_the_label() -> None:
+    rng = np.random.default_rng(0)
+    for valence, arousal in rng.uniform(-1, 1, (200, 2)):
+        rating = Rating(valence, arousal, *rng.uniform(0.05, 0.8, 2))
+        for space in (QUADRANTS, VALENCE, AROUSAL):
+            rule = RatingRule(space, Thresholds(*rng.uniform(-0.3, 0.3, 2)))
+            soft = rule.soft(rating)
+            assert soft is not None
+            assert sum(soft) == pytest.approx(1)
+            assert int(np.argmax(soft)) == int(rule.labels(rating, rule.song))
+
+
+def test_a_scale_keeps_its_middle_and_ends() -> None:
+    scale = Scale(1.0, 9.0)
+    assert [scale.normalise(x) for x in (1, 5, 9, 6)] == [-1, 0, 1, 0.25]
+    assert scale.denormalise(0.25) == 6
+
+
+# --- counting --------------------------------------------------------------------------------------------------------
+
+
+def test_planted_changes_are_counted(tmp_path: Path) -> None:
+    """Each song of 24 moments has its last four, from 25.5 s on, in the opposite quadrant."""
+    corpus = load_corpus(f"pmemo:{make_pmemo(tmp_path)}")
+    noise = label_noise(corpus, segment_s=2.0, lengths_s=(1.0, 12.0))
+    assert (noise.overall.windows, noise.overall.wrong) == (16 * 6, 16)
+    assert noise.overall.rate == pytest.approx(1 / 6)
+    assert noise.overall.interval == pytest.approx((1 / 6, 1 / 6))
+    assert noise.moving == noise.songs == 16
+    assert [(share.name, share.wrong) for share in noise.by_class] == [("Q1", 4), ("Q2", 4), ("Q3", 4), ("Q4", 4)]
+    assert [(share.name, share.windows, share.wrong) for share in noise.by_length] == [
+        ("1 s", 192, 32),
+        ("12 s", 16, 0),
+    ]
+    assert noise.by_margin[-1].name == "at least 0.3"
+    assert noise.by_margin[-1].wrong == 16  # all lie .6 from both axes
+    assert noise.song_level is not None
+    assert noise.song_level.wrong == 0
+    assert noise.own_mean is not None
+    assert noise.own_mean.wrong == 16
+
+
+def test_songs_rated_apart_from_their_curve(tmp_path: Path) -> None:
+    root = make_emomusic(tmp_path)
+    table = root / "annotations" / "static_annotations.csv"
+    table.write_text(table.read_text().replace("\n2,7.4,0.8,7.4", "\n2,7.4,0.8,2.6"))  # Q1 by its curve, Q2 as a song
+    noise = label_noise(load_corpus(f"emomusic:{root}"))
+    assert (noise.overall.windows, noise.overall.wrong) == (96, 6)
+    assert (noise.songs, noise.moving) == (16, 0)
+    assert noise.song_level is not None
+    assert noise.song_level.wrong == 1
+    assert noise.own_mean is not None
+    assert noise.own_mean.wrong == 0
+
+
+def test_clips_against_their_song(tmp_path: Path) -> None:
+    noise = label_noise(load_corpus(f"emopia:{make_emopia(tmp_path)}", CorpusOptions(labels="song")))
+    assert noise.segment_s is None
+    assert (noise.overall.windows, noise.overall.wrong) == (24, 6)  # the first clip of six of the eight songs
+    assert (noise.songs, noise.moving) == (8, 6)
+    assert [(share.windows, share.wrong) for share in noise.by_class] == [(6, 0), (6, 2), (6, 2), (6, 2)]
+    assert noise.by_length == noise.by_margin == ()
+    assert noise.lines()[0].startswith("emopia: 25.0% of clips have another emotion than their song's label")
+
+
+def test_measures_are_weighted_by_time(tmp_path: Path) -> None:
+    noise = label_noise(load_corpus(f"vgmidi:{make_vgmidi(tmp_path)}"), segment_s=4.0)
+    assert (noise.overall.windows, noise.overall.wrong) == (8 * 4, 8)
+
+
+def test_no_audio_is_needed(tmp_path: Path) -> None:
+    root = make_pmemo(tmp_path)
+    for clip in (root / "chorus").iterdir():
+        clip.unlink()
+    noise = label_noise(load_corpus(f"pmemo:{root}"), segment_s=2.0)
+    assert noise.overall.wrong == 16
+    assert noise.problems == ()
+
+
+def test_tables_and_json(tmp_path: Path) -> None:
+    noise = label_noise(load_corpus(f"pmemo:{make_pmemo(tmp_path)}"), segment_s=2.0)
+    text = "\n".join(noise.lines())
+    assert "pmemo: 16.7% of windows of 2 s have another emotion than their song's label" in text
+    assert "high is valence from 0.5 up, arousal from 0.5 up" in text
+    assert "Q2" in text
+    assert "at least 0.1" in text
+    data = json.loads(json.dumps(noise.to_json(), allow_nan=False))
+    assert data["schema"] == "emoseg.label-noise/1"
+    assert data["overall"]["wrong"] == 16
+    assert len(data["by_distance"]) == 5
+
+
+@pytest.mark.parametrize("segment_s", [0.0, -1.0, math.nan, math.inf])
+def test_a_length_is_above_zero(tmp_path: Path, segment_s: float) -> None:
+    corpus = load_corpus(f"pmemo:{make_pmemo(tmp_path)}")
+    with pytest.raises(ConfigError, match="must be above 0 s"):
+        label_noise(corpus, segment_s=segment_s)
+
+
+def test_a_corpus_that_does_not_know(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="4q has no ratings over time"):
+        label_noise(load_corpus(f"4q:{make_fourq(tmp_path / 'q')}"))
+    with pytest.raises(CorpusError, match="no song is rated for half of 60 s"):
+        label_noise(load_corpus(f"pmemo:{make_pmemo(tmp_path / 'p')}"), segment_s=60)
+
+
+def test_the_figure_is_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    noise = label_noise(load_corpus(f"pmemo:{make_pmemo(tmp_path)}"), segment_s=2.0)
+    write_figure(noise, tmp_path / "noise.png")
+    assert (tmp_path / "noise.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ConfigError, match=r"noise\.mp3: the suffix must name a picture format"):
+        write_figure(noise, tmp_path / "noise.mp3")
+    assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("spec", "options", "windows", "wrong"),
+    [
+        ("pmemo:PMEmo2019", CorpusOptions(), 3626, 277),
+        ("emomusic:emomusic", CorpusOptions(), 4464, 885),
+        ("emomusic:emomusic", CorpusOptions(threshold="mean"), 4464, 691),
+        ("emopia:emopia", CorpusOptions(labels="song"), 1078, 118),
+        ("vgmidi:vgmidi", CorpusOptions(), 1783, 194),
+    ],
+)
+def test_published_annotations(spec: str, options: CorpusOptions, windows: int, wrong: int) -> None:
+    """The counts of windows of 5 s that were made independently from the same files."""
+    data = os.environ.get("EMOSEG_DATA")
+    if not data:
+        pytest.skip("EMOSEG_DATA is not set")
+    name, _, folder = spec.partition(":")
+    noise = label_noise(load_corpus(f"{name}:{Path(data) / folder}", options), lengths_s=())
+    assert (noise.overall.windows, noise.overall.wrong) == (windows, wrong)
+
+
+# --- truth about segments --------------------------------------------------------------------------------------------
+
+
+def test_segments_know_what_ratings_say_and_no_more(tmp_path: Path) -> None:
+    root = make_pmemo(tmp_path)
+    for clip in (root / "chorus").iterdir():
+        put(clip, wav(28.0))
+    segments = load_segments(load_corpus(f"pmemo:{root}"), SETTINGS, cache=tmp_path / "c", workers=1, quiet=True)
+    assert segments.true is not None
+    assert segments.known is not None
+    assert segments.margin is not None
+    first = segments.song == 0
+    # Ratings run from 15.5 to 27.5 s and turn at 25.5 s: the segment from 14 s has only a quarter rated.
+    assert segments.known[first].tolist() == [False] * 8 + [True] * 6
+    opposite = {0: 2, 1: 3, 2: 0, 3: 1}[int(segments.song_labels[0])]
+    assert segments.true[first].tolist() == [segments.song_labels[0]] * 13 + [opposite]
+    # The segment from 24 s has three moments of its own quadrant and one of the other: (3 - 1) / 4 of .6.
+    assert segments.margin[first][-3:] == pytest.approx([0.6, 0.3, 0.6])
+    assert (segments.margin[~segments.known] == 0).all()
+    assert segments.song_soft is not None
+    assert segments.song_soft.shape == (16, 4)
+    assert segments.song_soft.argmax(axis=1).tolist() == segments.song_labels.tolist()
+
+
+def test_a_corpus_without_truth_has_none(tmp_path: Path) -> None:
+    corpus = load_corpus(f"4q:{make_fourq(tmp_path)}")
+    assert segment_truth(corpus, corpus.songs, np.arange(16), np.zeros(16), np.ones(16), np.zeros(16, int)) is None
+
+
+def test_songs_without_truth_among_others() -> None:
+    path = Path("x")
+    songs = (Song("a", path, "Q1", sections=(Section(0, 3, "Q2"),)), Song("b", path, "Q3"))
+    corpus = Corpus("x", path, QUADRANTS, songs)
+    truth = segment_truth(
+        corpus, songs, np.array([0, 0, 1]), np.array([0.0, 4, 0]), np.array([2.0, 6, 2]), np.array([0, 0, 2])
+    )
+    assert truth is not None
+    assert truth.label.tolist() == [1, 0, 2]
+    assert truth.known.tolist() == [True, False, False]
+    assert truth.margin.tolist() == [math.inf, 0.0, 0.0]
+
+
+def test_clips_of_one_song_stay_together_without_artists_too(tmp_path: Path) -> None:
+    root = make_emopia(tmp_path)
+    for clip in root.glob("*.flac"):
+        put(clip, wav(2.0))
+    segments = load_segments(load_corpus(f"emopia:{root}"), SETTINGS, cache=tmp_path / "c", workers=1, quiet=True)
+    assert len(set(segments.groups("none"))) == len(set(segments.groups())) == 8
+
+
+# --- detection against real truth ------------------------------------------------------------------------------------
+
+
+def segments_of(
+    song: list[int], inherited: list[int], true: list[int], margin: list[float], known: list[bool] | None = None
+) -> CorpusSegments:
+    n = len(song)
+    labels = np.array([inherited[song.index(s)] for s in range(max(song) + 1)])
+    songs = tuple(Song(str(s), Path(str(s)), QUADRANTS.labels[labels[s]]) for s in range(len(labels)))
+    table = FeatureTable({}, np.array(song), np.arange(n, dtype=np.float64), np.arange(n, dtype=np.float64) + 1, {})
+    found = np.ones(n, dtype=bool) if known is None else np.array(known)
+    return CorpusSegments(songs, table, np.array(song), labels, np.array(true), (), found, np.array(margin))
+
+
+def test_detection_by_margin_and_within_songs() -> None:
+    segments = segments_of(
+        song=[0, 0, 0, 1, 1, 2, 2, 2],
+        inherited=[0, 0, 0, 1, 1, 2, 2, 2],
+        true=[0, 0, 3, 1, 1, 2, 0, 2],
+        margin=[0.3, 0.05, 0.3, 0.3, 0.3, 0.3, 0.02, 0.3],
+        known=[True] * 7 + [False],
+    )
+    clean = np.array([0.9, 0.2, 0.4, 0.8, 0.7, 0.95, 0.1, 0.0])
+    every, far = detection_figures(clean, segments, margins=(0.0, 0.1), draws=200)
+    assert (every.segments, every.wrong, every.songs, every.mixed_songs) == (7, 2, 3, 2)
+    assert every.base_rate == pytest.approx(2 / 7)
+    # wrong ones are at .4 and .1; of the five right ones .2 alone lies between: 9 of 10 pairs are in order
+    assert every.auroc == pytest.approx(0.9)
+    assert every.within_song == pytest.approx((0.5 + 1.0) / 2)
+    assert every.interval is not None
+    assert every.interval[0] <= 0.9 <= every.interval[1]
+    assert every.interval[0] < every.interval[1]
+    assert (far.segments, far.wrong, far.auroc, far.mixed_songs, far.within_song) == (5, 1, 1.0, 1, 1.0)
+    assert json.loads(json.dumps(far.to_json()))["base_rate"] == 0.2
+
+
+def test_detection_of_some_segments_with_other_labels() -> None:
+    segments = segments_of([0, 0, 1, 1], [0, 0, 1, 1], [0, 1, 1, 1], [1.0] * 4)
+    [figures] = detection_figures(
+        np.array([0.1, 0.9]), segments, rows=np.array([2, 3]), given=np.array([0, 1]), margins=(0.0,), draws=10
+    )
+    assert (figures.segments, figures.wrong, figures.auroc) == (2, 1, 1.0)
+
+
+def test_detection_without_wrong_labels_has_no_ranking() -> None:
+    segments = segments_of([0, 0, 1], [0, 0, 1], [0, 0, 1], [1.0] * 3)
+    [figures] = detection_figures(np.full(3, 0.5), segments, margins=(0.0,))
+    assert (figures.base_rate, figures.auroc, figures.interval, figures.within_song) == (0.0, None, None, None)
+    [none] = detection_figures(np.full(3, 0.5), segments, margins=(2.0,))
+    assert (none.segments, none.base_rate) == (0, None)
+    assert detection_figures(np.full(3, 0.5), replace(segments, true=None, known=None, margin=None)) == []
+
+
+def test_detection_intervals_come_from_songs_not_segments() -> None:
+    """Copies of all segments of a song tell nothing new: the interval must not shrink."""
+    rng = np.random.default_rng(0)
+    song = np.repeat(np.arange(30), 4)
+    true = (rng.random(120) < 0.3).astype(int)
+    clean = np.where(true == 0, rng.normal(0.7, 0.3, 120), rng.normal(0.5, 0.3, 120))
+    few = segments_of(song.tolist(), [0] * 120, true.tolist(), [1.0] * 120)
+    many = segments_of(np.repeat(song, 10).tolist(), [0] * 1200, np.repeat(true, 10).tolist(), [1.0] * 1200)
+    [a] = detection_figures(clean, few, margins=(0.0,), draws=300)
+    [b] = detection_figures(np.repeat(clean, 10), many, margins=(0.0,), draws=300)
+    assert a.interval is not None
+    assert b.interval is not None
+    assert a.auroc == pytest.approx(b.auroc)
+    assert a.interval == pytest.approx(b.interval, abs=1e-9)
+
+
+def test_detection_refuses_arrays_that_do_not_fit() -> None:
+    segments = segments_of([0, 1], [0, 1], [0, 0], [1.0, 1.0])
+    with pytest.raises(ConfigError, match="3 clean probabilities for 2 segments"):
+        detection_figures(np.zeros(3), segments)
+    with pytest.raises(ConfigError, match="not a number"):
+        detection_figures(np.array([0.1, np.nan]), segments)
