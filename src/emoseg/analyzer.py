@@ -15,9 +15,10 @@ from emoseg.audio import SegmentReader, as_recording
 from emoseg.errors import ConfigError
 from emoseg.frontends import build_frontend
 from emoseg.model import ModelFolder, load_model
+from emoseg.song import song_summaries
 from emoseg.sound_kind import sound_evidence, sound_kinds
 from emoseg.timeline import course, join_spans
-from emoseg.types import UNSURE, Analysis, EmotionSpace, Float64, Recording, SegmentEmotion, SongEmotion
+from emoseg.types import UNSURE, Analysis, EmotionSpace, Float32, Float64, Recording, SegmentEmotion, SongEmotion
 
 _LEAST_MUSIC = 0.25  # share of the segments; below it a recording is named after what it mostly is
 
@@ -85,7 +86,7 @@ class Analyzer:
         source = as_recording(source, sample_rate_hz)
         reader = SegmentReader(source, segment=self.segment, batch=batch)
         config, space = self.model.config.timeline, self.model.space
-        starts, ends, parts, found = [], [], [], []
+        starts, ends, parts, found, described = [], [], [], [], []
         for part in reader:
             starts.append(part.start_s)
             ends.append(part.end_s)
@@ -93,6 +94,8 @@ class Analyzer:
                 found.append(sound_evidence(part.samples, self.segment.sample_rate_hz))
             features = {frontend.name: frontend(part.samples) for frontend in self.frontends}
             parts.append(self.model.segment_probabilities(features))
+            if self.model.song.base is not None:
+                described.append(np.concatenate([t for t in features.values() if t.ndim == 2], axis=1))
         start_s, end_s, probabilities = np.concatenate(starts), np.concatenate(ends), np.concatenate(parts)
         sounds: Sequence[str] = ("music",) * len(start_s)
         if found:
@@ -107,7 +110,7 @@ class Analyzer:
             model_name=self.model.config.name,
             model_version=self.model.config.version,
             space=space,
-            song=self._song(probabilities, sounds, unsure_below),
+            song=self._song(probabilities, described, sounds, unsure_below),
             segments=tuple(
                 _segment(space, float(start), float(end), p, sound, unsure_below)
                 for start, end, p, sound in zip(start_s, end_s, probabilities, sounds, strict=True)
@@ -118,13 +121,19 @@ class Analyzer:
             mean_span_s=config.mean_span_s,
         )
 
-    def _song(self, probabilities: Float64, sounds: Sequence[str], unsure_below: float) -> SongEmotion:
+    def _song(
+        self, probabilities: Float64, described: list[Float32], sounds: Sequence[str], unsure_below: float
+    ) -> SongEmotion:
         music = np.array([sound == "music" for sound in sounds])
         if music.mean() < _LEAST_MUSIC:
             others = Counter(sound for sound in sounds if sound != "music")
             return SongEmotion(others.most_common(1)[0][0], (), 0.0, None, None)
         space = self.model.space
-        p = self.model.song.predict(probabilities[music])
+        summary = None
+        if described:
+            table = np.concatenate(described)[music]
+            summary = song_summaries(table, np.zeros(len(table), dtype=np.int64))[0]
+        p = self.model.song.predict(probabilities[music], summary)
         return SongEmotion(
             _answer(space, p, unsure_below),
             tuple(p.tolist()),

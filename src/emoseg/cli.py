@@ -524,7 +524,7 @@ def evaluate(
         raise ConfigError(f"{out}: its folder does not exist")
     if out.is_dir():
         raise ConfigError(f"{out}: is a folder; --out is the result file to write")
-    named = cast("tuple[MethodName, ...]", tuple(methods or ("mixup", "sssl")))  # checked by the protocol
+    named = cast("tuple[MethodName, ...]", tuple(methods or ("mixup", "emoseg")))  # checked by the protocol
     protocol = Protocol(named, folds, seeds, group, NoiseSpec.parse(noise), fraction)
     result = run(
         _load(corpus, space, threshold, margin, labels, split, audio),

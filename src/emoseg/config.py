@@ -227,7 +227,7 @@ class LearningConfig(_Frozen):
 class TrainConfig(_Frozen):
     """Everything that decides what is learnt; stored in the model folder and in every result file."""
 
-    method: MethodName = Field("sssl", description="How labels are treated.")
+    method: MethodName = Field("emoseg", description="How labels are treated.")
     segment: SegmentConfig = SegmentConfig()
     frontends: tuple[FrontendConfig, ...] = Field((DescriptorsConfig(),), min_length=1)
     learning: LearningConfig = LearningConfig()

@@ -14,6 +14,7 @@ C. Guo, G. Pleiss, Y. Sun, K. Weinberger. On calibration of modern neural networ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
-from emoseg.types import Float64, Int64
+from emoseg.types import Float32, Float64, Int64
 
 HAN_THRESHOLD = 0.2
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -84,6 +85,11 @@ def song_summaries(table: NDArray[np.floating], song: Int64) -> Float64:
     return np.asarray(rows)
 
 
+def with_base(statistics: Float64, own: Float64) -> Float64:
+    """Return statistics (N, 7 * K) whose base are the songs' own probabilities (N, K) instead of the mean's."""
+    return np.concatenate([np.log(np.clip(own, 1e-4, 1.0)), statistics[:, own.shape[1] :]], axis=1)
+
+
 @dataclass(frozen=True)
 class SongMachine:
     """Support vector machines on summaries of whole songs, one for each pair of labels, that vote.
@@ -132,6 +138,18 @@ class SongBlend:
         return np.asarray(softmax(self.of_mean * np.log(np.clip(means, 1e-4, 1)) + self.of_votes * votes, axis=1))
 
 
+@dataclass(frozen=True)
+class SongBase:
+    """What the song model starts from where whole songs have a vote: their votes blended with their segments' mean."""
+
+    machine: SongMachine
+    blend: SongBlend
+
+    def probabilities(self, means: Float64, summaries: Float64) -> Float64:
+        """Return probabilities of songs, (N, K), from mean probabilities (N, K) and `song_summaries` (N, F)."""
+        return self.blend.probabilities(means, self.machine.votes(summaries))
+
+
 def standardised(summaries: Float64, mean: Float64, scale: Float64) -> Float64:
     """Return ``(summaries - mean) / scale``, cut at +-5: a song unlike any other must not be unlike all the same."""
     return np.clip((summaries - mean) / scale, -5, 5)
@@ -155,6 +173,8 @@ class SongModel:
     bias : array, shape (K,)
     temperature : float
         Divides the logits.
+    base : SongBase, optional
+        What replaces the mean probability as the base.
     """
 
     mean: Float64
@@ -162,6 +182,7 @@ class SongModel:
     weights: Float64
     bias: Float64
     temperature: float
+    base: SongBase | None = None
 
     def logits(self, statistics: Float64) -> Float64:
         """Return logits before the temperature, shape (N, K), of statistics of shape (N, 7 * K)."""
@@ -169,9 +190,20 @@ class SongModel:
         base, rest = statistics[:, :classes], statistics[:, classes:]
         return base + ((rest - self.mean) / self.scale) @ self.weights + self.bias
 
-    def predict(self, probabilities: Float64) -> Float64:
-        """Return the calibrated probabilities of one song, shape (K,), from its segments' (S, K)."""
-        return self.predict_table(song_statistics(probabilities)[None])[0]
+    def predict(self, probabilities: Float64, summary: Float64 | None = None) -> Float64:
+        """Return the calibrated probabilities of one song, shape (K,), from its segments' (S, K).
+
+        Parameters
+        ----------
+        probabilities : array, shape (S, K)
+        summary : array, shape (F,), optional
+            The song's `song_summaries`; a model with a base needs it.
+        """
+        statistics = song_statistics(probabilities)[None]
+        if self.base is not None and summary is not None:
+            own = self.base.probabilities(probabilities.mean(axis=0)[None], summary[None])
+            statistics = with_base(statistics, own)
+        return self.predict_table(statistics)[0]
 
     def predict_table(self, statistics: Float64) -> Float64:
         """Return the calibrated probabilities of many songs, shape (N, K)."""
@@ -268,19 +300,31 @@ def _temperature(logits: Float64, labels: Int64) -> tuple[float, float]:
     return float(np.exp(best.x)), float(best.fun)
 
 
-def song_model_arrays(model: SongModel) -> dict[str, Float64]:
+def song_model_arrays(model: SongModel) -> dict[str, Float64 | Float32]:
     """Return the model as named arrays, for the model folder."""
-    return {
+    arrays: dict[str, Float64 | Float32] = {
         "mean": model.mean,
         "scale": model.scale,
         "weights": model.weights,
         "bias": model.bias,
         "temperature": np.array([model.temperature]),
     }
+    if model.base is not None:
+        machine, blend = model.base.machine, model.base.blend
+        arrays |= {f"machine/{name}": getattr(machine, name) for name in ("mean", "scale", "weights", "bias")}
+        arrays["machine/support"] = machine.support.astype(np.float32)
+        arrays["blend"] = np.array([blend.of_mean, blend.of_votes])
+    return arrays
 
 
-def song_model_from_arrays(arrays: dict[str, Float64]) -> SongModel:
+def song_model_from_arrays(arrays: Mapping[str, NDArray[np.floating]]) -> SongModel:
     """Inverse of `song_model_arrays`."""
+    table = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
+    base = None
+    if "blend" in table:
+        names = ("mean", "scale", "support", "weights", "bias")
+        machine = SongMachine(*(table[f"machine/{name}"] for name in names))
+        base = SongBase(machine, SongBlend(*table["blend"].tolist()))
     return SongModel(
-        arrays["mean"], arrays["scale"], arrays["weights"], arrays["bias"], float(arrays["temperature"][0])
+        table["mean"], table["scale"], table["weights"], table["bias"], float(table["temperature"][0]), base
     )

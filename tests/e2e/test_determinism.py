@@ -16,7 +16,7 @@ import emoseg
 from emoseg import audio
 from emoseg.analyzer import Analyzer
 from emoseg.config import LearningConfig, NetworkConfig, SsslConfig, TimelineConfig, TrainConfig, parse_frontends
-from emoseg.corpora.planted import load_synth
+from emoseg.corpora import load_corpus
 from emoseg.corpora.synth import compose, write_corpus
 from emoseg.model import ModelFolder
 from emoseg.training import train
@@ -42,7 +42,7 @@ CONFIG = TrainConfig(
 def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     root = tmp_path_factory.mktemp("model")
     write_corpus(root / "corpus", songs=16, seed=5, duration_s=10.5, workers=1, quiet=True)
-    corpus = load_synth(root / "corpus")
+    corpus = load_corpus(f"synth:{root / 'corpus'}")
     return train(corpus, root / "model", config=CONFIG, seed=1, workers=1, cache=root / "cache", quiet=True).model
 
 

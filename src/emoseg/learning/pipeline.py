@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from emoseg.config import MethodName
 from emoseg.learning.learner import song_parts
 from emoseg.learning.methods import METHODS
 from emoseg.learning.methods.base import MethodFit, Prediction, Run, TrainingSet
-from emoseg.song import SongModel, fit_mean_model, fit_song_model, statistics_table
+from emoseg.song import SongModel, fit_mean_model, fit_song_model, statistics_table, with_base
 from emoseg.types import UNLABELLED, Float64, Int64
 
 
@@ -95,7 +95,7 @@ def learn(data: TrainingSet, *, method: MethodName, run: Run) -> Learned:
     song_fit = fit_song_model(statistics, labels[songs], classes=data.classes, folds=folds)
     return Learned(
         fit=fit,
-        song_model=song_fit.model,
+        song_model=replace(song_fit.model, base=fit.song_base),
         mean_model=fit_mean_model(statistics, labels[songs], classes=data.classes),
         song_held_out=song_fit.held_out,
     )
@@ -106,6 +106,5 @@ def _statistics(predicted: Prediction, song: Int64) -> Float64:
     songs = int(song[-1]) + 1
     table = statistics_table(predicted.segments, song, songs)
     if predicted.songs is not None:
-        own = predicted.songs[np.searchsorted(song, np.arange(songs))]
-        table[:, : own.shape[1]] = np.log(np.clip(own, 1e-4, 1.0))
+        return with_base(table, predicted.songs[np.searchsorted(song, np.arange(songs))])
     return table

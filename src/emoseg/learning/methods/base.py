@@ -23,6 +23,7 @@ from emoseg.errors import MissingExtraError
 from emoseg.learning.ensemble import SegmentEnsemble, build_ensemble
 from emoseg.learning.learner import LearningSet, SegmentFit, cross_fit
 from emoseg.learning.trainer import Trainer
+from emoseg.song import SongBase
 from emoseg.types import UNLABELLED, Float64, Int64
 
 
@@ -178,6 +179,8 @@ class MethodFit:
         The segment model as networks, for a model folder; None where the method has no such thing.
     history : dict of str to list
         For each cross-fit, each member's records, one a pass.
+    song_base : SongBase or None
+        Where the predictor's songs are more than the mean of their segments: what a model folder needs for that.
     """
 
     predictor: Predictor
@@ -188,6 +191,7 @@ class MethodFit:
     noise_rate: float
     ensemble: SegmentEnsemble | None
     history: dict[str, list[list[dict[str, Any]]]]
+    song_base: SongBase | None = None
 
 
 class Method(ABC):

@@ -14,7 +14,7 @@ from emoseg.learning.learner import SegmentFit, song_parts
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Predictor, Run, TrainingSet, joined
 from emoseg.learning.methods.inherit import Mixup
 from emoseg.learning.noise import estimate_noise, song_consensus
-from emoseg.song import SongBlend, SongMachine, gaussian_kernel, song_mean, song_summaries, standardised
+from emoseg.song import SongBase, SongBlend, SongMachine, gaussian_kernel, song_mean, song_summaries, standardised
 from emoseg.types import UNLABELLED, Float64, Int64
 
 # Below this share of wrong labels nothing is relearnt: it is what chance makes of clean labels.
@@ -157,15 +157,15 @@ def _relearn(data: TrainingSet, run: Run, frontend: str, targets: Float64 | None
 class BlendPredictor:
     """A segment model, and for songs a blend of its mean with the vote of a song machine."""
 
-    def __init__(self, segments: Predictor, machine: SongMachine, blend: SongBlend, frontends: list[str]) -> None:
-        self.segments, self.machine, self.blend, self.frontends = segments, machine, blend, frontends
+    def __init__(self, segments: Predictor, base: SongBase, frontends: list[str]) -> None:
+        self.segments, self.base, self.frontends = segments, base, frontends
 
     def predict(self, features: Mapping[str, NDArray[np.floating]], song: Int64) -> Prediction:
         """Return probabilities for whole songs."""
         segments = self.segments.predict(features, song).segments
-        votes = self.machine.votes(summaries(features, song, self.frontends))
-        _, index = np.unique(song, return_inverse=True)
-        return Prediction(segments, self.blend.probabilities(song_mean(segments, song), votes[index]))
+        _, first, index = np.unique(song, return_index=True, return_inverse=True)
+        means = song_mean(segments, song)[first]
+        return Prediction(segments, self.base.probabilities(means, summaries(features, song, self.frontends))[index])
 
 
 def summaries(features: Mapping[str, NDArray[np.floating]], song: Int64, frontends: list[str]) -> Float64:
@@ -188,10 +188,11 @@ def with_song_machine(
     means = song_mean(learnt.out_of_fold.segments, data.song)
     first = np.unique(data.song, return_index=True)[1]
     blend = fit_blend(means[first][labelled], votes[labelled], labels[labelled], song_rate)
-    machine = fit_song_machine(x[labelled], labels[labelled], data.classes)
+    base = SongBase(fit_song_machine(x[labelled], labels[labelled], data.classes), blend)
     return replace(
         learnt,
-        predictor=BlendPredictor(learnt.predictor, machine, blend, frontends),
+        predictor=BlendPredictor(learnt.predictor, base, frontends),
+        song_base=base,
         out_of_fold=Prediction(learnt.out_of_fold.segments, blend.probabilities(means, votes[data.song])),
     )
 
@@ -210,7 +211,8 @@ def fit_song_machine(x: Float64, labels: Int64, classes: int) -> SongMachine:
 
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     scale = np.where(deviation > 1e-9, deviation, np.inf)  # what never varies says nothing
-    support = standardised(x, mean, scale)
+    # As exact as a model folder keeps it: the machine that is measured is the one that is shipped.
+    support = standardised(x, mean, scale).astype(np.float32).astype(np.float64)
     kernel = gaussian_kernel(support, support)
     pairs = list(combinations(range(classes), 2))
     weights, bias = np.zeros((len(x), len(pairs))), np.zeros(len(pairs))
