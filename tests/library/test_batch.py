@@ -207,22 +207,30 @@ def test_a_lost_part_is_made_again(own: Path, model: Path, tmp_path: Path) -> No
     assert tables(out) == before
 
 
+def part_sizes(out: Path) -> list[int]:
+    return sorted(pq.ParquetFile(file).metadata.num_rows for file in (out / "songs").iterdir())
+
+
 def test_small_parts_are_joined_and_large_ones_bounded(
     own: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
 ) -> None:
-    monkeypatch.setattr("emoseg.batch.run.PART_SONGS", 3)
+    monkeypatch.setattr("emoseg.batch.run.PART_SONGS", 8)
     out = tmp_path / "out"
-    hidden = sorted(own.rglob("*.*"))[:4]
+    hidden = sorted(own.rglob("*.*"))[3:]
     for file in hidden:
         file.rename(file.with_suffix(f"{file.suffix}.off"))
     in_process(own, out, model)
+    assert part_sizes(out) == [3]
     for file in hidden:
         file.with_suffix(f"{file.suffix}.off").rename(file)
     in_process(own, out, model)
-    sizes = [pq.ParquetFile(file).metadata.num_rows for file in (out / "songs").iterdir()]
-    assert sum(sizes) == 8
-    assert max(sizes) <= 4
+    assert part_sizes(out) == [8]
     assert tables(out) == tables(whole)
+
+    monkeypatch.setattr("emoseg.batch.run.PART_SONGS", 3)
+    in_process(own, tmp_path / "other", model)
+    assert part_sizes(tmp_path / "other") == [2, 3, 3]
+    assert tables(tmp_path / "other") == tables(whole)
 
 
 # --- failures --------------------------------------------------------------------------------------------------------

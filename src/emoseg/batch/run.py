@@ -330,9 +330,10 @@ def settle(manifest: Manifest, *, final: bool) -> None:
     small = [part for part, songs in manifest.parts().items() if songs < PART_SONGS // 2] if final else []
     for part in sorted(stale - set(small)):
         _replace(manifest, [part], [])
-    for i in range(0, len(waiting) - PART_SONGS, PART_SONGS):
+    whole = len(waiting) - len(waiting) % PART_SONGS
+    for i in range(0, whole, PART_SONGS):
         _replace(manifest, [], waiting[i : i + PART_SONGS])
-    rest = waiting[-((len(waiting) - 1) % PART_SONGS + 1) :] if waiting else []
+    rest = waiting[whole:] if final else []
     while len(small) > 2:  # a few at a time, so that memory is bounded
         _replace(manifest, small[:2], [])
         small = small[2:]
