@@ -28,7 +28,15 @@ from emoseg.model import CARD_FILE, CONFIG_FILE, SEGMENT_FILE, SONG_FILE, WEIGHT
 
 RATE = 22050
 SETTINGS = "[learning]\nepochs = 3\nmembers = 2\n[learning.sssl]\nwarmup_epochs = 1\n"
-COMMANDS = [("analyze",), ("train",), ("evaluate",), ("corpus",), ("corpus", "check"), ("corpus", "noise"), ("corpus", "synth")]
+COMMANDS = [
+    ("analyze",),
+    ("train",),
+    ("evaluate",),
+    ("corpus",),
+    ("corpus", "check"),
+    ("corpus", "noise"),
+    ("corpus", "synth"),
+]
 QUADRANTS = ["Q1", "Q2", "Q3", "Q4"]
 
 

@@ -19,8 +19,8 @@ from safetensors.numpy import load_file
 from emoseg.analyzer import Analyzer, join_spans
 from emoseg.audio import SegmentReader, read
 from emoseg.config import LearningConfig, NetworkConfig, SsslConfig, TrainConfig, parse_frontends, replace_settings
-from emoseg.corpora.base import Corpus
 from emoseg.corpora import load_corpus
+from emoseg.corpora.base import Corpus
 from emoseg.corpora.synth import write_corpus
 from emoseg.errors import ConfigError, ModelError
 from emoseg.frontends import build_frontend
