@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -47,7 +48,8 @@ CorpusSpec = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores. Results do not depend on it.")]
 Frontends = Annotated[
-    str | None, typer.Option("--frontend", metavar="NAME[+NAME]", help="logmel, descriptors, or both joined by '+'.")
+    str | None,
+    typer.Option("--frontend", metavar="NAME[+NAME]", help="logmel, descriptors, compare; several joined by '+'."),
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings; see docs/configuration.md.")
@@ -84,6 +86,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # JSON is UTF-8 everywhere, and a file name that is no valid text must not stop a report.
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    warnings.showwarning = _show_warning
     try:
         status = app(prog_name="emoseg", standalone_mode=False)
         if status == _INTERRUPTED:  # which typer makes of Ctrl-C
@@ -114,6 +117,11 @@ def _usage_line(error: Any) -> str:
     if type(error).__name__ == "NoSuchOption" and command == "emoseg analyze":
         problem += "; a file whose name begins with '-' goes after '--'"
     return f"emoseg: {problem} (try '{command} --help')\n"
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Print a warning as a line like all others on stderr, without the place in the source that raised it."""
+    sys.stderr.write(f"emoseg: {message}\n")
 
 
 def _version(wanted: bool) -> None:
@@ -500,6 +508,9 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0, 1, ...")] = 3,
     group: Annotated[Literal["artist", "none"], typer.Option(help="Keep artists together, or only songs.")] = "artist",
     noise: Annotated[str, typer.Option(help="none, segment:R, song:R or splice:R, into training songs.")] = "none",
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the result too; .png, .svg or .pdf.")
+    ] = None,
     fraction: Annotated[
         float, typer.Option(help="Share of the training songs that keep their label; the others stay as audio.")
     ] = 1.0,
@@ -519,11 +530,14 @@ def evaluate(
     from emoseg.corpora.noise import NoiseSpec
     from emoseg.evaluation import Protocol, print_result, unfinished_folder, write_result
     from emoseg.evaluation import evaluate as run
+    from emoseg.evaluation.figure import require_figure, write_figure
 
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"{out}: its folder does not exist")
     if out.is_dir():
         raise ConfigError(f"{out}: is a folder; --out is the result file to write")
+    if figure:
+        require_figure(figure)
     named = cast("tuple[MethodName, ...]", tuple(methods or ("mixup", "emoseg")))  # checked by the protocol
     protocol = Protocol(named, folds, seeds, group, NoiseSpec.parse(noise), fraction)
     result = run(
@@ -537,6 +551,8 @@ def evaluate(
     )
     write_result(result, out)
     print_result(result, Console())
+    if figure:
+        write_figure(result, figure)
 
 
 @corpus_app.command("check")

@@ -22,8 +22,9 @@ from emoseg.corpora.noise import NoiseSpec
 from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.splits import song_folds
 from emoseg.corpora.synth import write_corpus
-from emoseg.errors import ConfigError, CorpusError
+from emoseg.errors import ConfigError, CorpusError, MissingExtraError
 from emoseg.evaluation import Protocol, evaluate, jobs, print_result, unfinished_folder, write_result
+from emoseg.evaluation.figure import require_figure, write_figure
 from emoseg.evaluation.measures import difference, fair_baseline, make_result
 from emoseg.evaluation.protocol import Fold, make_fold
 from emoseg.learning.methods.base import MethodFit, Prediction
@@ -513,11 +514,15 @@ def test_the_printed_result_tells_the_figures(noisy: Run) -> None:
     assert f"left out: {line}\n" in text
     assert "synth: 16 songs, 64 segments; 2 folds x 1 seed, grouped by none, noise segment:0.4" in text
     for name, method in noisy.result["methods"].items():
-        row = next(line for line in text.splitlines() if line.strip().startswith(f"{name} "))
-        assert f"{method['macro_f1']['mean']:.3f}" in row
-        assert f"{method['detection']['auroc']:.3f}" in row
+        scores, detection = (line for line in text.splitlines() if line.strip().startswith(f"{name} "))
+        assert f"{method['macro_f1']['mean']:.3f}" in scores
+        assert f"{method['calibration_error']:.3f}" in scores
+        assert f"{method['detection']['auroc']:.3f}" in detection
+        assert f"{method['detection']['estimated_rate']:.1%}" in detection
+    assert "wrong labels among the training segments: 40.6%" in text or "segments: 39.6%" in text or "40.0%" in text
     mean = noisy.result["differences"][0]["macro_f1"]["mean"]
-    assert f"{mean:+.3f} (" in text
+    assert f"{100 * mean:+.1f} (" in text
+    assert max(len(row) for row in text.splitlines() if not row.startswith("left out")) <= 100
 
 
 def test_the_command_writes_the_same_result(plain: Run, lab: Lab, tmp_path: Path) -> None:
@@ -531,3 +536,38 @@ def test_the_command_writes_the_same_result(plain: Run, lab: Lab, tmp_path: Path
     assert "- mixup" in done.stdout
     assert done.stderr == ""
     assert without_seconds(json.loads(out.read_text())) == without_seconds(plain.result)
+
+
+# --- the figure ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".png", ".svg", ".pdf"])
+def test_the_figure_is_drawn(noisy: Run, tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"figure{ending}"
+    write_figure(noisy.result, file)
+    assert file.read_bytes().startswith({".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[ending])
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_figure_says_what_the_result_says(noisy: Run, tmp_path: Path) -> None:
+    result = json.loads(json.dumps(noisy.result))
+    result["fair_baseline"] = "mixup"
+    write_figure(result, tmp_path / "figure.svg")
+    with_texts = (tmp_path / "figure.svg").read_text()
+    for text in (
+        "synth, 16 songs, 2 folds x 1 seed by none",
+        "song macro-F1",
+        "dotted: fair baseline (mixup)",
+        "truly wrong",
+    ):
+        assert f"<!-- {text}" in with_texts or text in with_texts, text
+
+
+def test_a_figure_that_cannot_be_written_is_told_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"figure.bmp: a figure must end in .png, .svg, .pdf"):
+        require_figure(tmp_path / "figure.bmp")
+    with pytest.raises(ConfigError, match="its folder does not exist"):
+        require_figure(tmp_path / "no" / "figure.png")
+    monkeypatch.setattr("emoseg.evaluation.figure.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'emoseg\[plot\]'"):
+        require_figure(tmp_path / "figure.png")

@@ -78,7 +78,7 @@ def test_an_unknown_key_is_named(file: Path, text: str, message: str) -> None:
         ("[learning.sssl]\nclean_threshold = 1.5\n", "learning.sssl.clean_threshold", "1.5"),
         ("[segment]\nsample_rate_hz = 4000\n", "segment.sample_rate_hz", "4000"),
         ('[segment]\nlast = "loop"\n', "segment.last", "'loop'"),
-        ('method = "dividemix"\n', "method", "'dividemix'"),
+        ('method = "magic"\n', "method", "'magic'"),
     ],
 )
 def test_a_bad_value_is_named_with_its_key_in_one_line(file: Path, text: str, key: str, value: str) -> None:

@@ -12,6 +12,7 @@ from emoseg.metrics import (
     balanced_accuracy,
     calibration_error,
     confusion,
+    lift,
     macro_f1,
     paired_bootstrap,
     recalls,
@@ -75,6 +76,16 @@ def test_detection_measures_at_their_ends() -> None:
     assert np.isnan(auroc(np.ones(3, dtype=bool), np.arange(3.0)))
     assert np.isnan(auroc(np.zeros(3, dtype=bool), np.arange(3.0)))
     assert np.isnan(average_precision(np.zeros(3, dtype=bool), np.arange(3.0)))
+
+
+def test_lift_is_precision_at_the_number_of_positives_over_the_base_rate() -> None:
+    positive = np.array([True, False, True, False, False, False])
+    assert lift(positive, np.array([0.9, 0.1, 0.8, 0.2, 0.3, 0.4])) == pytest.approx(3.0)
+    assert lift(positive, np.array([0.9, 0.8, 0.1, 0.2, 0.3, 0.4])) == pytest.approx(1.5)
+    assert lift(positive, np.zeros(6)) == pytest.approx(1.0), "ties are broken by chance, not by order"
+    # One is sure; the other place is shared by two, of which one is positive.
+    assert lift(positive, np.array([0.9, 0.5, 0.5, 0.2, 0.3, 0.4])) == pytest.approx(1.5 / 2 * 3)
+    assert np.isnan(lift(np.zeros(3, dtype=bool), np.arange(3.0)))
 
 
 def test_calibration_error_is_zero_for_calibrated_probabilities() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoseg.corpora.splits import song_folds
+from emoseg.corpora.splits import labelled_share, song_folds
 from emoseg.errors import CorpusError
 from emoseg.types import Int64
 
@@ -115,3 +115,41 @@ def test_a_named_label_without_songs_is_refused() -> None:
     assert set(song_folds(labels, groups, folds=2, seed=0).tolist()) == {0, 1}
     with pytest.raises(CorpusError, match="label 'Q2' occurs in no song"):
         song_folds(labels, groups, folds=2, seed=0, label_names=("Q1", "Q2", "Q3"))
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5, 0.9])
+def test_a_share_of_whole_artists_is_labelled_in_proportion(fraction: float) -> None:
+    labels, groups = corpus(720, artists=500)
+    kept = labelled_share(labels, groups, fraction=fraction, rng=np.random.default_rng(0))
+    assert kept.mean() == pytest.approx(fraction, abs=0.03)
+    whole = np.bincount(labels, minlength=4)
+    assert np.bincount(labels[kept], minlength=4) / whole == pytest.approx(np.full(4, fraction), abs=0.06)
+    names = np.array(groups)
+    assert set(names[kept]).isdisjoint(names[~kept])
+    song_folds(labels[kept], list(names[kept]), folds=4, seed=0)
+
+
+def test_the_labelled_share_is_drawn_from_the_generator() -> None:
+    labels, groups = corpus(200)
+    first, again, other = (
+        labelled_share(labels, groups, fraction=0.3, rng=np.random.default_rng(seed)) for seed in (0, 0, 1)
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert labelled_share(labels, groups, fraction=1, rng=np.random.default_rng(0)).all()
+
+
+def test_every_label_stays_in_two_groups_however_small_the_share() -> None:
+    labels, groups = np.array([0] * 50 + [1] * 3 + [2] * 2), [str(i) for i in range(55)]
+    for seed in range(20):
+        kept = labelled_share(labels, groups, fraction=0.02, rng=np.random.default_rng(seed))
+        assert (np.bincount(labels[kept], minlength=3) >= 2).all()
+        assert kept.sum() <= 7
+    with pytest.raises(CorpusError, match="label 'sad' has songs of one artist only"):
+        labelled_share(
+            labels,
+            [*groups[:53], "one", "one"],
+            fraction=0.1,
+            rng=np.random.default_rng(0),
+            label_names=("angry", "calm", "sad"),
+        )

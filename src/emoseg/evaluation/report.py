@@ -34,27 +34,31 @@ def _print_scores(result: dict[str, Any], console: Console) -> None:
     bases = list(dict.fromkeys(row["minus"] for row in result["differences"]))
     differences = {(row["method"], row["minus"]): row["macro_f1"] for row in result["differences"]}
     truth = any(m["segment_macro_f1"] is not None for m in result["methods"].values())
-    table = Table("songs", "macro-F1", "95 %", box=None)
+    table = Table("songs", "F1", "95 %", box=None)
     for base in bases:
-        table.add_column(f"- {base}" + (" (fair)" if base == result["fair_baseline"] else ""))
-    for name in [*(["segments"] if truth else []), "ECE before", "after", "s"]:
-        table.add_column(name)
+        table.add_column(f"- {base}" + (" (fair)" if base == result["fair_baseline"] else ""), no_wrap=True)
+    for name in [*(["segments"] if truth else []), "ECE, after", "s"]:
+        table.add_column(name, no_wrap=True)
     for name, m in result["methods"].items():
         table.add_row(
             name,
             f"{m['macro_f1']['mean']:.3f}",
             "{:.3f}-{:.3f}".format(*m["macro_f1"]["interval"]),
-            *(_difference(differences.get((name, base))) for base in bases),
+            *(_points(differences.get((name, base))) for base in bases),
             *([f"{m['segment_macro_f1']:.3f}"] if truth else []),
-            f"{m['calibration_error_before']:.3f}",
-            f"{m['calibration_error']:.3f}",
+            f"{m['calibration_error_before']:.3f}, {m['calibration_error']:.3f}",
             f"{m['seconds']:.0f}",
         )
     console.print(table)
+    if bases:
+        console.print("Differences in points of macro-F1, paired, with 95 % intervals over songs.", highlight=False)
 
 
-def _difference(found: dict[str, Any] | None) -> str:
-    return "" if found is None else "{:+.3f} ({:+.3f} {:+.3f})".format(found["mean"], *found["interval"])
+def _points(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    low, high = found["interval"]
+    return f"{100 * found['mean']:+.1f} ({100 * low:+.1f} {100 * high:+.1f})"
 
 
 def _print_detection(result: dict[str, Any], console: Console) -> None:
