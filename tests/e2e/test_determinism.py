@@ -15,7 +15,15 @@ import soundfile
 import emoseg
 from emoseg import audio
 from emoseg.analyzer import Analyzer
-from emoseg.config import LearningConfig, NetworkConfig, SsslConfig, TimelineConfig, TrainConfig, parse_frontends
+from emoseg.config import (
+    ConvNetConfig,
+    LearningConfig,
+    NetworkConfig,
+    SsslConfig,
+    TimelineConfig,
+    TrainConfig,
+    parse_frontends,
+)
 from emoseg.corpora import load_corpus
 from emoseg.corpora.synth import compose, write_corpus
 from emoseg.model import ModelFolder
@@ -33,6 +41,7 @@ CONFIG = TrainConfig(
         batch=16,
         members=2,
         network=NetworkConfig(hidden=(16,), channels=(4,)),
+        convnet=ConvNetConfig(epochs=4, batch=16),
         sssl=SsslConfig(warmup_epochs=1),
     ),
 )

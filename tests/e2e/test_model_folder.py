@@ -18,14 +18,22 @@ from safetensors.numpy import load_file
 
 from emoseg.analyzer import Analyzer
 from emoseg.audio import SegmentReader, read
-from emoseg.config import LearningConfig, NetworkConfig, SsslConfig, TrainConfig, parse_frontends, replace_settings
+from emoseg.config import (
+    ConvNetConfig,
+    LearningConfig,
+    NetworkConfig,
+    SsslConfig,
+    TrainConfig,
+    parse_frontends,
+    replace_settings,
+)
 from emoseg.corpora import load_corpus
 from emoseg.corpora.base import Corpus
 from emoseg.corpora.synth import write_corpus
 from emoseg.errors import ConfigError, ModelError
 from emoseg.frontends import build_frontend
 from emoseg.learning.ensemble import SegmentEnsemble
-from emoseg.learning.methods.sssl import SelfLearner
+from emoseg.learning.methods.inherit import Mixup
 from emoseg.learning.networks import ConvNet, Perceptron, SegmentNetwork
 from emoseg.model import ModelFolder, file_checksum, load_model
 from emoseg.training import train
@@ -35,7 +43,13 @@ NETWORK = NetworkConfig(hidden=(16,), channels=(4, 8))
 CONFIG = TrainConfig(
     frontends=parse_frontends("logmel+descriptors"),
     learning=LearningConfig(
-        epochs=4, batch=16, learning_rate=5e-3, members=2, network=NETWORK, sssl=SsslConfig(warmup_epochs=2)
+        epochs=4,
+        batch=16,
+        learning_rate=5e-3,
+        members=2,
+        network=NETWORK,
+        convnet=ConvNetConfig(epochs=4, batch=16, learning_rate=5e-3),
+        sssl=SsslConfig(warmup_epochs=2),
     ),
 )
 SEED = 3
@@ -136,8 +150,16 @@ def test_an_analysis_covers_the_recording(site: Site) -> None:
 
 def test_the_song_is_what_the_song_model_makes_of_its_segments(site: Site) -> None:
     analysis = Analyzer(site.model).analyze(site.songs[1])
-    expected = site.model.song.predict(table(analysis.segments))
-    np.testing.assert_allclose(analysis.song.probabilities, expected, rtol=1e-12)
+    config = site.model.config
+    built = [build_frontend(frontend, config.segment) for frontend in config.frontends]
+    parts = list(SegmentReader(site.songs[1], segment=config.segment))
+    vectors = [np.concatenate([f(part.samples) for part in parts]) for f in built if len(f.shape()) == 1]
+    described = np.concatenate(vectors, axis=1)
+    assert site.model.song.base is not None
+    summary = np.concatenate([described.mean(axis=0), described.std(axis=0)])
+    expected = site.model.song.predict(table(analysis.segments), summary)
+    assert not np.allclose(expected, site.model.song.predict(table(analysis.segments))), "the whole song has a vote"
+    np.testing.assert_allclose(analysis.song.probabilities, expected, rtol=1e-6)
 
 
 def test_songs_differ_and_the_same_song_does_not(site: Site) -> None:
@@ -163,7 +185,7 @@ def test_onnx_is_the_ensemble_that_was_learnt(site: Site) -> None:
     (features,) = features_of(site, site.songs[3], batch=64)
     ensemble = reloaded(site.model.path, 4)
     assert ensemble.frontends == ("logmel", "descriptors")
-    assert [len(list(group.children())) for group in ensemble.networks.values()] == [4, 4]
+    assert [len(list(group.children())) for group in ensemble.networks.values()] == [2, 2]
     with torch.no_grad():
         expected = ensemble(*(torch.from_numpy(features[name]) for name in ensemble.frontends)).numpy()
     found = site.model.segment_probabilities(features)
@@ -212,7 +234,7 @@ def test_the_folder_says_what_it_was_learnt_from(site: Site) -> None:
     config = site.model.config
     assert config.training["songs"] == 16
     assert config.training["segments"] == 64
-    assert config.training["method"] == "sssl"
+    assert config.training["method"] == "emoseg"
     assert config.training["seed"] == SEED
     assert config.training["learning"] == CONFIG.learning.model_dump(mode="json")
     assert config.segment == CONFIG.segment
@@ -303,19 +325,19 @@ def test_a_killed_training_goes_on_to_the_same_model(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "model"
-    run_epoch, left = SelfLearner.run_epoch, iter(range(10))
+    run_epoch, left = Mixup.run_epoch, iter(range(10))
 
-    def killed(self: SelfLearner, epoch: int) -> dict[str, Any]:
+    def killed(self: Mixup, epoch: int) -> dict[str, Any]:
         if next(left, None) is None:
             raise KilledError
         return run_epoch(self, epoch)
 
     with monkeypatch.context() as patched:
-        patched.setattr(SelfLearner, "run_epoch", killed)
+        patched.setattr(Mixup, "run_epoch", killed)
         with pytest.raises(KilledError):
             site.train(out)
     assert not out.exists()
-    # Ten of sixteen passes: two members of the first frontend, and half a member of the second.
+    # Ten passes: both members of the first cross-fit, and half a member of the second.
     unfinished = tmp_path / ".model.unfinished"
     assert len(list(unfinished.rglob("*.safetensors"))) == 10
 

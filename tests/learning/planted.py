@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emoseg.config import LearningConfig, NetworkConfig, SsslConfig
+from emoseg.config import ConvNetConfig, LearningConfig, NetworkConfig, SsslConfig
 from emoseg.learning.learner import LearningSet
 from emoseg.types import Float32, Int64
 
@@ -16,6 +16,7 @@ SMALL = LearningConfig(
     learning_rate=3e-3,
     members=3,
     network=NetworkConfig(hidden=(32,), channels=(4, 8), dropout=0.2),
+    convnet=ConvNetConfig(epochs=12, batch=16, learning_rate=3e-3),
     sssl=SsslConfig(warmup_epochs=3),
 )
 
