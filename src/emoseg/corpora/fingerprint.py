@@ -130,15 +130,15 @@ def _index(prints: Sequence[Words]) -> NDArray[np.uint64]:
     """Return word, song and time of every telling word, packed into 64 bits and sorted."""
     total = sum(len(words) for words in prints)
     residues = -(-total // _MAX_WORDS)
-    parts = []
+    packed = bytearray()  # grows in place: a list of parts and their whole would be twice the memory
     for song, words in enumerate(prints):
         telling, at = np.unique(words, return_index=True)
         kept = (telling != 0) & (telling != np.uint32(0xFFFFFFFF))
         if residues > 1:
             kept &= (telling * np.uint32(2654435761) >> np.uint32(8)) % np.uint32(residues) == 0
         place = np.uint64(song << _TIME_BITS) | at[kept].astype(np.uint64)
-        parts.append(telling[kept].astype(np.uint64) << np.uint64(_SONG_BITS + _TIME_BITS) | place)
-    index = np.concatenate(parts) if parts else np.empty(0, dtype=np.uint64)
+        packed += (telling[kept].astype(np.uint64) << np.uint64(_SONG_BITS + _TIME_BITS) | place).tobytes()
+    index: NDArray[np.uint64] = np.frombuffer(packed, dtype=np.uint64)
     index.sort()
     return index
 
@@ -146,10 +146,12 @@ def _index(prints: Sequence[Words]) -> NDArray[np.uint64]:
 def _candidates(index: NDArray[np.uint64]) -> list[tuple[int, int, int]]:
     """Return pairs of songs that share two or more words at one distance in time, and that distance in hops."""
     word = (index >> np.uint64(_SONG_BITS + _TIME_BITS)).astype(np.uint32)
-    starts = np.flatnonzero(np.append(True, word[1:] != word[:-1])) if len(word) else np.empty(0, dtype=np.int64)
-    sizes = np.diff(np.append(starts, len(word)))
-    telling = np.repeat((sizes > 1) & (sizes <= _MAX_SHARED), sizes)
-    place, word = (index & np.uint64((1 << _SONG_BITS + _TIME_BITS) - 1))[telling], word[telling]
+    same = word[1:] == word[:-1]
+    shared = np.append(False, same) | np.append(same, False) if len(word) else np.zeros(0, dtype=bool)
+    word, place = word[shared], index[shared] & np.uint64((1 << _SONG_BITS + _TIME_BITS) - 1)
+    sizes = np.unique(word, return_counts=True)[1]
+    telling = np.repeat(sizes <= _MAX_SHARED, sizes)
+    word, place = word[telling], place[telling]
     song = (place >> np.uint64(_TIME_BITS)).astype(np.int64)
     time = (place & np.uint64((1 << _TIME_BITS) - 1)).astype(np.int64)
     keys = []
