@@ -2,8 +2,8 @@
 
 A fingerprint is a word of 32 bits every 23 ms: for each of 32 pairs of neighbouring bands from 300 to 2000 Hz, whether
 the difference of their log energies grew since the frame before (Haitsma, Kalker 2002, with longer hops). Two unrelated
-recordings agree in half of their bits; copies in 78 % and more, down to Opus at 16 kbit/s. Only the first minute is
-looked at: a clip from the middle of a song is not found again.
+recordings agree in half of their bits; copies of 4Q clips in 84 % and more down to AAC at 32 kbit/s, in 77 % as Opus at
+16 kbit/s, where 2 of 25 are missed. Only the first minute is looked at: a clip from the middle of a song is not found.
 
 `near_duplicates` compares no pair that has no word in common at the same distance in time, so its cost grows with the
 number of words, not with its square.
