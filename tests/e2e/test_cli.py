@@ -299,7 +299,7 @@ def test_train_with_unknown_names(lab: Lab, call: Call, tmp_path: Path) -> None:
         ("songs", "corpus 'songs': must be NAME:PATH with NAME one of 4q, pmemo, emomusic"),
         ("deezer:songs", "corpus 'deezer:songs': must be NAME:PATH"),
         ("folder:absent", "absent: does not exist"),
-        ("4q:.", "is not the 4Q folder"),
+        ("4q:.", "is not the 4q folder"),
     ],
 )
 def test_a_bad_corpus_is_one_line(

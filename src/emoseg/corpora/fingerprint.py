@@ -2,8 +2,8 @@
 
 A fingerprint is a word of 32 bits every 23 ms: for each of 32 pairs of neighbouring bands from 300 to 2000 Hz, whether
 the difference of their log energies grew since the frame before (Haitsma, Kalker 2002, with longer hops). Two unrelated
-recordings agree in half of their bits; copies in 78 % and more, down to Opus at 16 kbit/s. Only the first minute is
-looked at: a clip from the middle of a song is not found again.
+recordings agree in half of their bits; copies of 4Q clips in 84 % and more down to AAC at 32 kbit/s, in 77 % as Opus at
+16 kbit/s, where 2 of 25 are missed. Only the first minute is looked at: a clip from the middle of a song is not found.
 
 `near_duplicates` compares no pair that has no word in common at the same distance in time, so its cost grows with the
 number of words, not with its square.
@@ -130,15 +130,15 @@ def _index(prints: Sequence[Words]) -> NDArray[np.uint64]:
     """Return word, song and time of every telling word, packed into 64 bits and sorted."""
     total = sum(len(words) for words in prints)
     residues = -(-total // _MAX_WORDS)
-    parts = []
+    packed = bytearray()  # grows in place: a list of parts and their whole would be twice the memory
     for song, words in enumerate(prints):
         telling, at = np.unique(words, return_index=True)
         kept = (telling != 0) & (telling != np.uint32(0xFFFFFFFF))
         if residues > 1:
             kept &= (telling * np.uint32(2654435761) >> np.uint32(8)) % np.uint32(residues) == 0
         place = np.uint64(song << _TIME_BITS) | at[kept].astype(np.uint64)
-        parts.append(telling[kept].astype(np.uint64) << np.uint64(_SONG_BITS + _TIME_BITS) | place)
-    index = np.concatenate(parts) if parts else np.empty(0, dtype=np.uint64)
+        packed += (telling[kept].astype(np.uint64) << np.uint64(_SONG_BITS + _TIME_BITS) | place).tobytes()
+    index: NDArray[np.uint64] = np.frombuffer(packed, dtype=np.uint64)
     index.sort()
     return index
 
@@ -146,10 +146,12 @@ def _index(prints: Sequence[Words]) -> NDArray[np.uint64]:
 def _candidates(index: NDArray[np.uint64]) -> list[tuple[int, int, int]]:
     """Return pairs of songs that share two or more words at one distance in time, and that distance in hops."""
     word = (index >> np.uint64(_SONG_BITS + _TIME_BITS)).astype(np.uint32)
-    starts = np.flatnonzero(np.append(True, word[1:] != word[:-1])) if len(word) else np.empty(0, dtype=np.int64)
-    sizes = np.diff(np.append(starts, len(word)))
-    telling = np.repeat((sizes > 1) & (sizes <= _MAX_SHARED), sizes)
-    place, word = (index & np.uint64((1 << _SONG_BITS + _TIME_BITS) - 1))[telling], word[telling]
+    same = word[1:] == word[:-1]
+    shared = np.append(False, same) | np.append(same, False) if len(word) else np.zeros(0, dtype=bool)
+    word, place = word[shared], index[shared] & np.uint64((1 << _SONG_BITS + _TIME_BITS) - 1)
+    sizes = np.unique(word, return_counts=True)[1]
+    telling = np.repeat(sizes <= _MAX_SHARED, sizes)
+    word, place = word[telling], place[telling]
     song = (place >> np.uint64(_TIME_BITS)).astype(np.int64)
     time = (place & np.uint64((1 << _TIME_BITS) - 1)).astype(np.int64)
     keys = []

@@ -304,7 +304,8 @@ def write_figure(noise: LabelNoise, out: Path) -> None:
     axes[0].set_ylim(0, 112 * max(*shown, 0.01))
     axes[0].set_ylabel("wrong inherited labels (%)")
     rule = f"\n{noise.space.rule}" if noise.space.rule else ""
-    figure.suptitle(f"{noise.corpus}, {noise.songs} songs, space {noise.space.name}{rule}", fontsize=9)
+    unit = "clips" if noise.segment_s is None else f"windows of {noise.segment_s:g} s"
+    figure.suptitle(f"{noise.corpus}, {noise.songs} songs, {unit}, space {noise.space.name}{rule}", fontsize=9)
     part = out.with_name(f".{out.name}.part")
     figure.savefig(part, format=kind, dpi=150)
     part.replace(out)
