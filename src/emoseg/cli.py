@@ -550,7 +550,7 @@ def evaluate(
         quiet=quiet,
     )
     write_result(result, out)
-    print_result(result, Console())
+    print_result(result, Console(width=None if sys.stdout.isatty() else 100))
     if figure:
         write_figure(result, figure)
 

@@ -110,7 +110,7 @@ def _draw_rates(panel: Axes, methods: dict[str, Any], *, truth: bool) -> None:
         ("estimated_rate", _OTHER, "D", "estimated wrong"),
     ):
         values = [100 * m["detection"][key] for m in methods.values()]
-        panel.plot(values, range(len(values)), mark, color=colour, label=name, markersize=6)
+        panel.plot(values, range(len(values)), mark, color=colour, label=name, markersize=7 if mark == "o" else 4)
     if truth:
         rate = 100 * next(iter(methods.values()))["detection"]["true_rate"]
         panel.axvline(rate, color=_TRUTH, linewidth=1, linestyle="--", label="truly wrong")

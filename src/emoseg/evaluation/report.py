@@ -79,7 +79,8 @@ def _print_detection(result: dict[str, Any], console: Console) -> None:
     detections = {name: m["detection"] for name, m in result["methods"].items()}
     shown = {title: column for title, column in columns.items() if any(column[0] in d for d in detections.values())}
     rates = sorted({round(d["true_rate"], 4) for d in detections.values()})
-    console.print(f"\nwrong labels among the training segments: {rates[0]:.1%}", highlight=False)
+    known = f"{rates[0]:.1%}" if rates[0] else "none known"
+    console.print(f"\nwrong labels among the training segments: {known}", highlight=False)
     table = Table("labels", *shown, box=None)
     for name, found in detections.items():
         table.add_row(name, *(form.format(found[key]) if key in found else "" for key, form in shown.values()))

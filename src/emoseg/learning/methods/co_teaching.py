@@ -10,7 +10,6 @@ import torch
 from emoseg.learning import semisup
 from emoseg.learning.noise import clean_probability
 from emoseg.learning.trainer import State, Trainer
-from emoseg.types import Float64
 
 
 class CoTeaching(Trainer):
@@ -19,7 +18,8 @@ class CoTeaching(Trainer):
     The share that is left out grows linearly from 0 to the forget rate tau over the first passes. The paper sets tau
     to the true noise rate; here it is estimated during these passes, at the start of each: the share of labels that a
     two-component mixture on the losses (mean of both networks) gives to the component of large losses, 0 where there
-    is no second component. The clean probability is how often a segment was picked.
+    is no second component. The clean probability is how often a segment was picked, averaged over passes; where nothing
+    was left out, ``0.5 + 0.5 * p`` with the probability p of the given label, which ranks but flags nothing.
 
     References
     ----------
@@ -31,7 +31,6 @@ class CoTeaching(Trainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.tau = 0.0
-        self.picked, self.shown = np.zeros(len(self.rows)), np.zeros(len(self.rows))
 
     def learn(self, epoch: int) -> dict[str, Any]:
         """Go once over the labelled segments."""
@@ -40,7 +39,7 @@ class CoTeaching(Trainer):
             self.tau = self.estimate()
         forget_rate = self.tau * min(1.0, epoch / gradual)
         networks = [network.train() for network in self.networks]
-        losses = []
+        picked, shown, losses = np.zeros(len(self.rows)), np.zeros(len(self.rows)), []
         for i, positions in enumerate(self.batches()):
             x, target = self.augment(self.inputs(positions)), self.labels(positions)
             loss = [semisup.soft_cross_entropy(network(x), target) for network in networks]
@@ -50,9 +49,11 @@ class CoTeaching(Trainer):
                 taught = loss[which][small[1 - which]].mean()
                 self.step(which, taught, self.progress(epoch, i))
                 losses.append(float(taught.detach()))
-                if forget_rate > 0:
-                    np.add.at(self.picked, positions[small[which]].numpy(), 1)
-                    np.add.at(self.shown, positions.numpy(), 1)
+                np.add.at(picked, positions[small[which]].numpy(), 1)
+                np.add.at(shown, positions.numpy(), 1)
+        ranked = 0.5 + 0.5 * self.given_probabilities(self.probabilities(self.rows))
+        chose = (shown > 0) & (forget_rate > 0)
+        self.add_evidence(np.where(chose, picked / np.maximum(shown, 1), ranked))
         return {"loss": float(np.mean(losses)), "forget_rate": forget_rate}
 
     def estimate(self) -> float:
@@ -65,17 +66,11 @@ class CoTeaching(Trainer):
         """Return the forget rate."""
         return self.tau
 
-    def clean(self) -> Float64:
-        """Return how often each segment was picked, of all times that it could have been."""
-        return np.where(self.shown > 0, self.picked / np.maximum(self.shown, 1), 1.0)
-
     def state(self) -> State:
         """Return everything that the next pass depends on, as named arrays."""
-        counts = {"picked": self.picked.copy(), "shown": self.shown.copy()}
-        return super().state() | counts | {"tau": np.array(self.tau)}
+        return super().state() | {"tau": np.array(self.tau)}
 
     def load_state(self, state: State) -> None:
         """Inverse of `state`."""
         super().load_state(state)
         self.tau = float(state["tau"])
-        self.picked, self.shown = state["picked"].copy(), state["shown"].copy()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from emoseg.errors import ConfigError
@@ -77,7 +79,7 @@ class DivideMix(Trainer):
             losses.append(float(loss.detach()))
         return float(np.mean(losses))
 
-    def _noisy_batches(self, noisy: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Any:
+    def _noisy_batches(self, noisy: NDArray[np.bool_]) -> Iterator[Tensor]:
         """Yield batches of U, or empty ones where all labels are trusted."""
         if noisy.any():
             yield from self.batches(np.flatnonzero(noisy))

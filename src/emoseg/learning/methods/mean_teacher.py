@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class MeanTeacher(Trainer):
         self.add_evidence(self.given_probabilities(self.probabilities(self.rows)))
         return {"loss": float(np.mean(losses))}
 
-    def _unlabelled_batches(self) -> Any:
+    def _unlabelled_batches(self) -> Iterator[Tensor]:
         """Yield batches of unlabelled segments, empty ones where there are none."""
         unlabelled = np.setdiff1d(np.arange(len(self.rows)), self.labelled)
         if len(unlabelled):
