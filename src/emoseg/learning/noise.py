@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 # Nats for each unit of the temperature's logarithm: decides where the likelihood does not, and changes an
 # estimated rate by no more than a few hundredths elsewhere.
 TIE_BREAK = 0.003
+SIGNIFICANT = 1.92  # half the 95 % point of chi-squared with one degree of freedom
 
 Fallback = Literal["few segments", "equal losses", "not converged", "minor component", "overlap", "agreement"]
 
@@ -133,7 +134,8 @@ def estimate_noise(probabilities: NDArray[np.float64], given: NDArray[np.int64])
     For held-out predictions p the likelihood of the given labels is ``(1 - e) q_y + e (1 - q_y) / (K - 1)``, where q is
     p with a temperature; both are fitted. A predictor that is merely weak is so all over and is explained by the
     temperature; wrong labels are what it is sure against, and explained by e. Nothing else is known about the noise.
-    Where all predictions are equally sure the two cannot be told apart, and disagreement is taken for noise.
+    Where all predictions are equally sure the two cannot be told apart, and disagreement is taken for noise. A rate
+    that the likelihood does not prefer to 0 by a ratio test at the 5 % level is 0.
 
     Parameters
     ----------
@@ -165,6 +167,10 @@ def estimate_noise(probabilities: NDArray[np.float64], given: NDArray[np.int64])
 
     starts = [(log_t, logit(rate / most)) for log_t in (-0.5, 0.5) for rate in (0.05, 0.3)]
     best = min((minimize(loss, start, method="Nelder-Mead") for start in starts), key=lambda found: float(found.fun))
+    without = minimize(lambda x: loss(np.array([x[0], -np.inf])), [0.0], method="Nelder-Mead")
+    if (float(without.fun) - float(best.fun)) * len(given) < SIGNIFICANT:
+        best = without
+        best.x = np.array([without.x[0], -np.inf])
     temperature, rate = unpack(best.x)
     joint = softmax(logs / temperature, axis=1) * (rate / (classes - 1))
     joint[rows, given] *= (1 - rate) * (classes - 1) / max(rate, 1e-12)
