@@ -32,7 +32,8 @@ def segments_of(source: Path | Recording) -> Float32:
 
 def voices(folder: Path) -> dict[str, Float32]:
     rng = np.random.default_rng(0)
-    files = sorted(find_audio(folder), key=lambda file: -file.stat().st_size)
+    spoken = (file for file in find_audio(folder) if file.parent.name != "silence")  # which the packages hold as well
+    files = sorted(spoken, key=lambda file: -file.stat().st_size)
     sound = np.concatenate([read(file, sample_rate_hz=RATE).samples for file in files[:80]])[: VOICE_S * RATE]
     spectrum = np.fft.rfft(rng.standard_normal(len(sound)))
     noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 20)), len(sound))
@@ -75,7 +76,10 @@ def main() -> None:
         )
         wrong = np.mean(np.concatenate(music[1 - half :: 2]) @ weights + bias > SPEECH_ODDS)
         found = {
-            name: np.mean(np.concatenate([v[name] for v in speech[1 - half :: 2]]) @ weights + bias > SPEECH_ODDS)
+            name: round(
+                float(np.mean(np.concatenate([v[name] for v in speech[1 - half :: 2]]) @ weights + bias > SPEECH_ODDS)),
+                3,
+            )
             for name in speech[0]
         }
         print(f"half {half}: single music segments called speech {wrong:.4f}; speech found", found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ class Analyzer:
         *,
         sample_rate_hz: int | None = None,
         batch: int = 64,
+        on_progress: Callable[[float], object] | None = None,
     ) -> Analysis:
         """Return the emotion of a recording, in segments and as a whole.
 
@@ -75,6 +76,8 @@ class Analyzer:
             Of an array, which needs one.
         batch : int
             Segments computed at a time; the result does not depend on it.
+        on_progress : callable, optional
+            Called after each batch with the seconds of sound that it brought.
 
         Raises
         ------
@@ -96,6 +99,8 @@ class Analyzer:
             parts.append(self.model.segment_probabilities(features))
             if self.model.song.base is not None:
                 described.append(np.concatenate([t for t in features.values() if t.ndim == 2], axis=1))
+            if on_progress:
+                on_progress(len(part.start_s) * self.segment.hop_s)
         start_s, end_s, probabilities = np.concatenate(starts), np.concatenate(ends), np.concatenate(parts)
         sounds: Sequence[str] = ("music",) * len(start_s)
         if found:

@@ -57,6 +57,7 @@ _LOOKAHEAD = 1 << 24  # resampled samples (64 MiB) held back while a failing dec
 _SILENCE = 1e-4  # -80 dBFS
 _RATES_HZ = (2_000, 1_000_000)  # outside, a header is wrong, and resampling one block could fill the memory
 _PEAKS = 2000
+_SAMPLE_TYPES = {"dbl": "f8", "flt": "f4", "s32": "i4", "s16": "i2", "u8": "u1"}  # FFmpeg's names
 _BROKEN = 0.05  # share of a file that FFmpeg's decoders may leave out
 _WORDS = 1000  # characters kept of what a decoder says
 
@@ -164,6 +165,15 @@ def read(source: str | os.PathLike[str] | Recording, *, sample_rate_hz: int) -> 
         raise ConfigError(f"sample_rate_hz {sample_rate_hz} must be at least 1")
     sound = _Sound(source, sample_rate_hz=sample_rate_hz, min_duration_s=0.0)
     return Recording(np.concatenate(list(sound.blocks())), sample_rate_hz, sound.path)
+
+
+def stated_duration_s(path: str | os.PathLike[str]) -> float | None:
+    """Return the duration that a file's header states, for progress bars; None where soundfile does not know."""
+    try:
+        with _muted_mpg123():
+            return float(soundfile.info(os.fspath(path)).duration)
+    except (soundfile.LibsndfileError, TypeError, OSError):
+        return None
 
 
 def as_recording(
@@ -320,7 +330,7 @@ class _Sound:
             recording = self._source
             self._check_array(recording)
             return [("array", lambda: _array_blocks(recording))]
-        self._check_file()
+        head = self._check_file()
         # An absolute path cannot be taken for an option, for standard input ("-"), or for a protocol ("a:b.mp3").
         path = os.path.abspath(self.path)  # noqa: PTH100  (Path.absolute keeps "..", and Path.resolve follows links)
         candidates: list[tuple[str, Callable[[], _Blocks]]] = [("soundfile", lambda: _soundfile_blocks(path))]
@@ -328,7 +338,9 @@ class _Sound:
             candidates.append(("pyav", lambda: _pyav_blocks(path)))
         if program := shutil.which("ffmpeg"):
             candidates.append(("ffmpeg", lambda: _ffmpeg_blocks(path, program=program)))
-        return candidates
+        # Of damaged ALAC in CAF, libsndfile prints remarks on standard output, where results go.
+        alac_in_caf = head.startswith(b"caff") and head[28:] == b"alac"
+        return candidates[1:] if alac_in_caf and len(candidates) > 1 else candidates
 
     def _resampled(self, native: _Blocks) -> Iterator[Float32]:
         stream: Any = None
@@ -371,7 +383,8 @@ class _Sound:
         if self._peak < _SILENCE:
             raise self._error(f"is silent: the peak of its mono sound, {self._peak:.1g}, is below -80 dBFS", "silent")
 
-    def _check_file(self) -> None:
+    def _check_file(self) -> bytes:
+        """Return the first 32 bytes of the file, which is one and can be read."""
         path = Path(self.path)
         try:
             mode = path.stat().st_mode
@@ -380,13 +393,14 @@ class _Sound:
             if not stat.S_ISREG(mode):  # opening a pipe would wait for its writer
                 raise self._error("is not a regular file", "unreadable")
             with path.open("rb") as file:
-                first = file.read(1)
+                head = file.read(32)
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null character in the name
             raise self._error("no such file", "missing") from error
         except OSError as error:
             raise self._error(f"cannot be read: {error.strerror}", "unreadable") from error
-        if not first:
+        if not head:
             raise self._error("is an empty file", "empty")
+        return head
 
     def _check_array(self, recording: Recording) -> None:
         samples: Any = recording.samples
@@ -648,10 +662,18 @@ def _one_line(text: str) -> str:
 
 
 def _frame_samples(frame: Any) -> Float32:
-    """Return the samples of a PyAV frame as float32 in [-1, 1], shape (n, C)."""
-    values: NDArray[Any] = frame.to_ndarray()
-    values = values.T if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels)
-    return _scaled(values)
+    """Return the samples of a PyAV frame as float32 in [-1, 1], shape (n, C).
+
+    Not by PyAV's own `to_ndarray`: from eight channels on it takes what lies behind the last plane for further planes.
+    """
+    channels, planar = frame.layout.nb_channels, frame.format.is_planar
+    dtype = _SAMPLE_TYPES.get(frame.format.name.removesuffix("p"))
+    planes = frame.planes[: channels if planar else 1]
+    if dtype is None or not channels or len(planes) < (channels if planar else 1):
+        raise _Refused(f"a frame of {channels} channels and sample format {frame.format.name} cannot be read")
+    count = frame.samples * (1 if planar else channels)
+    parts = [np.frombuffer(plane, dtype=dtype, count=count) for plane in planes]
+    return _scaled(np.stack(parts, axis=1) if planar else parts[0].reshape(-1, channels))
 
 
 def _ffmpeg_blocks(path: str, *, program: str) -> _Blocks:

@@ -162,16 +162,12 @@ def analyze(
 ) -> None:
     """Tell the emotion of each recording over time."""
     from emoseg.analyzer import Analyzer
+    from emoseg.audio import stated_duration_s
     from emoseg.progress import progress
     from emoseg.types import AnalysisFailure
     from emoseg.writers import COLLECTIONS, FORMATS, collection, common_root, json_lines, write
 
-    formats = list(dict.fromkeys(formats or []))
-    unknown = [name for name in formats if name not in FORMATS and name not in COLLECTIONS]
-    if unknown:
-        raise ConfigError(f"format {unknown[0]!r} is unknown; choose from {', '.join([*FORMATS, *COLLECTIONS])}")
-    if bool(formats) != bool(out):
-        raise ConfigError("--format and --out go together: what to write, and where")
+    formats = _checked_formats(formats or [], out)
     if model is None:
         raise ConfigError("no model given: --model DIR; 'emoseg train' learns one")
     analyzer = Analyzer(model, hop_s=hop)
@@ -180,13 +176,20 @@ def analyze(
     root = common_root(readable) if out and len(readable) > 1 else None
     analyses: list[Analysis] = []
     failures: list[AnalysisFailure] = []
+    # Many recordings are counted; of a single one, its seconds.
+    seconds = stated_duration_s(readable[0]) if len(found) == len(readable) == 1 else None
     with ExitStack() as stack:
-        bar = stack.enter_context(progress("analysing", len(found), unit="recordings", quiet=quiet or len(found) < 2))
+        total, unit = (seconds, "s of sound") if seconds else (len(found), "recordings")
+        bar = stack.enter_context(progress("analysing", total, unit=unit, quiet=quiet or total < 2))
         collections = [stack.enter_context(collection(out, format=f)) for f in formats if out and f in COLLECTIONS]
         for item in found:
             result: Analysis | AnalysisFailure
             try:
-                result = item if isinstance(item, AnalysisFailure) else analyzer.analyze(item)
+                result = (
+                    item
+                    if isinstance(item, AnalysisFailure)
+                    else analyzer.analyze(item, on_progress=bar.advance if seconds else None)
+                )
             except AudioError as error:
                 result = AnalysisFailure(str(item), error.kind, str(error))
             if as_json:
@@ -200,11 +203,24 @@ def analyze(
                     write(result, out, format=name, root=root)
             for table in collections:
                 table.add(result)
-            bar.advance()
+            if not seconds:
+                bar.advance()
     if not as_json:
         _show(analyses, failures)
     if failures:
         raise typer.Exit(1)
+
+
+def _checked_formats(formats: list[str], out: Path | None) -> list[str]:
+    """Return the formats, each once, when all are known and there is a folder for them."""
+    from emoseg.writers import COLLECTIONS, FORMATS
+
+    unknown = [name for name in formats if name not in FORMATS and name not in COLLECTIONS]
+    if unknown:
+        raise ConfigError(f"format {unknown[0]!r} is unknown; choose from {', '.join([*FORMATS, *COLLECTIONS])}")
+    if bool(formats) != bool(out):
+        raise ConfigError("--format and --out go together: what to write, and where")
+    return list(dict.fromkeys(formats))
 
 
 def _show(analyses: list[Analysis], failures: list[AnalysisFailure]) -> None:

@@ -29,7 +29,6 @@ from emoseg.corpora.synth import compose, write_corpus
 from emoseg.model import ModelFolder
 from emoseg.training import train
 from emoseg.types import Analysis, Float32
-from emoseg.writers.json_lines import to_json
 
 RATE = 22050
 FFMPEG = shutil.which("ffmpeg")
@@ -69,10 +68,6 @@ def wav(song: Float32, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def told(analysis: Analysis) -> dict[str, object]:
-    return {key: value for key, value in to_json(analysis).items() if key != "path"}
-
-
 def same(a: Analysis, b: Analysis) -> bool:
     """Every number to the last bit."""
     return replace(a, path="") == replace(b, path="") and a.peaks.tobytes() == b.peaks.tobytes()
@@ -82,6 +77,12 @@ def same(a: Analysis, b: Analysis) -> bool:
 def test_batch_sizes_change_nothing(model: ModelFolder, wav: Path, batch: int) -> None:
     analyzer = Analyzer(model)
     assert same(analyzer.analyze(wav, batch=batch), analyzer.analyze(wav))
+
+
+def test_progress_is_told_in_seconds_of_sound(model: ModelFolder, wav: Path) -> None:
+    told: list[float] = []
+    Analyzer(model).analyze(wav, batch=4, on_progress=told.append)
+    assert told == [12.0, 12.0, 6.0]
 
 
 def test_a_streamed_file_is_a_whole_one(model: ModelFolder, wav: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,6 +146,40 @@ def test_fallbacks_mix_and_scale_exactly(tmp_path: Path, monkeypatch: pytest.Mon
     np.testing.assert_allclose(read(path, sample_rate_hz=RATE).samples, stereo.mean(axis=1), atol=1e-7)
 
 
+@needs_ffmpeg
+@pytest.mark.parametrize(("channels", "codec"), [(8, "alac"), (8, "aac"), (16, "pcm_f32le"), (16, "aac")])
+def test_many_channels_are_all_channels_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int, codec: str
+) -> None:
+    pytest.importorskip("av")
+    sound = noise(RATE, channels) * np.linspace(0, 1, channels, dtype=np.float32)
+    path = encode(tmp_path / ("a.mka" if codec.startswith("pcm") else "a.m4a"), sound, RATE, "-c:a", codec)
+    found = {}
+    for decoder in ("pyav", "ffmpeg"):
+        reader = SegmentReader(path, segment=cut(length_s=0.5, hop_s=0.5, min_duration_s=0.1))
+        found[decoder] = collect(reader).samples
+        assert reader.decoder == decoder
+        hide_pyav(monkeypatch)
+    np.testing.assert_allclose(found["pyav"], found["ffmpeg"], atol=1e-6)
+    assert found["pyav"].std() > 0.01
+
+
+@pytest.mark.parametrize("decoders", ["all", "soundfile"])
+def test_alac_in_caf_is_left_to_decoders_that_keep_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoders: str
+) -> None:
+    pytest.importorskip("av")
+    samples = noise(30000)
+    soundfile.write(tmp_path / "a.caf", samples, RATE, format="CAF", subtype="ALAC_16")
+    if decoders == "soundfile":
+        hide_pyav(monkeypatch)
+        hide_ffmpeg(monkeypatch, tmp_path / "empty")
+    reader = SegmentReader(tmp_path / "a.caf", segment=cut(length_s=1, hop_s=1))
+    got = collect(reader).samples[0]
+    assert reader.decoder == ("pyav" if decoders == "all" else "soundfile")
+    np.testing.assert_allclose(got, samples[: len(got)], atol=2**-14)
+
+
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000, 96000])
 def test_any_rate_is_resampled_to_the_same_sound(tmp_path: Path, rate: int) -> None:
     t = np.arange(2 * rate) / rate

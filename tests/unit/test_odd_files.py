@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from emoseg.audio import SegmentReader, as_recording
+from emoseg.audio import SegmentReader, as_recording, stated_duration_s
 from emoseg.config import DescriptorsConfig, SegmentConfig
 from emoseg.corpora.synth import compose
 from emoseg.errors import AudioError, ConfigError, EmosegError
@@ -126,6 +126,14 @@ def test_lossy_formats_keep_the_segment_times_and_the_sound(
         # In step within a sample: shifted by three, the likeness is worse.
         assert np.corrcoef(a, b)[0, 1] > 0.98
         assert np.corrcoef(a[3:], b[:-3])[0, 1] < np.corrcoef(a, b)[0, 1]
+
+
+def test_the_header_tells_the_duration_where_it_can(tmp_path: Path, song: Float32) -> None:
+    soundfile.write(tmp_path / "a.flac", song, RATE)
+    assert stated_duration_s(tmp_path / "a.flac") == pytest.approx(10.6)
+    (tmp_path / "text.mp3").write_text("no sound")
+    assert stated_duration_s(tmp_path / "text.mp3") is None
+    assert stated_duration_s(tmp_path / "absent.wav") is None
 
 
 def test_minus_zero_is_zero(song: Float32) -> None:

@@ -553,7 +553,8 @@ def test_a_large_recording_is_played_from_where_it_lies(tmp_path: Path) -> None:
 def test_page_of_a_broadcast() -> None:
     page = _Page(render_report(make_broadcast(), audio=None))
     assert (
-        "No answer: Q1 is the best guess with 44%, Q2 follows with 20%, and below 50% no answer is given." in page.text
+        "No answer: Q1 is the best guess with 44.0%, Q2 follows with 20.0%, and below 50% no answer is given."
+        in page.text
     )
     assert "Unsure: the most probable label has a probability below 0.50." in page.text
     data = json.loads(page.scripts[0])
@@ -566,6 +567,12 @@ def test_page_of_a_broadcast() -> None:
     assert (x[0], x[-1]) == pytest.approx((1000 * 7.5 / 21, 1000 * 16.5 / 21), abs=0.1)
     speech = replace(make_broadcast(), song=SongEmotion("speech", (), 0.0, None, None))
     assert "mostly speech and is given no emotion" in _Page(render_report(speech, audio=None)).text
+
+
+def test_page_tells_how_uncertain_the_place_of_the_song_is() -> None:
+    song = replace(make_analysis().song, valence=-0.25, arousal=0.5, valence_sd=0.97, arousal_sd=0.87)
+    text = _Page(render_report(replace(make_analysis(), song=song), audio=None)).text
+    assert "Ring: the whole song, valence −0.25 ± 0.97, arousal +0.50 ± 0.87." in text
 
 
 def test_page_tells_the_song_in_words() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 from emoseg.errors import EmosegError
-from emoseg.types import Analysis, Axis
+from emoseg.types import Analysis, Axis, EmotionSpace
 from emoseg.writers import charts
 from emoseg.writers.appearance import (
     answer_swatches,
@@ -192,11 +192,15 @@ def _header(analysis: Analysis) -> dict[str, str]:
     return {
         "song_class": f"c{answers(analysis).index(song.label)}",
         "chip": f'<span class="chip">{escape(legible(song.label))}</span>' if plain else "",
-        "feel": escape(", ".join(plain).capitalize() or legible(song.label)),
+        "feel": escape(", ".join(plain).capitalize() or _shown(song.label, space)),
         "lede": escape(" ".join(sentences)),
         "bars": _bars(analysis),
         "bars_class": "bars many" if len(space.labels) > 6 else "bars",
     }
+
+
+def _shown(answer: str, space: EmotionSpace) -> str:
+    return legible(answer) if answer in space.labels else answer.capitalize()
 
 
 def _verdict(analysis: Analysis) -> list[str]:
@@ -208,7 +212,7 @@ def _verdict(analysis: Analysis) -> list[str]:
     best, second = (space.labels[i] for i in order)
     best_p, second_p = (song.probabilities[i] for i in order)
     if song.label not in space.labels:
-        guesses = f"{legible(best)} is the best guess with {best_p:.0%}, {legible(second)} follows with {second_p:.0%}"
+        guesses = f"{legible(best)} is the best guess with {best_p:.1%}, {legible(second)} follows with {second_p:.1%}"
         return [f"No answer: {guesses}, and below {analysis.unsure_below:.0%} no answer is given."]
     place = _place(space.axes[space.index(song.label)])
     kind = f"{legible(song.label)} ({place})" if place else f"“{legible(song.label)}”"
@@ -262,7 +266,7 @@ def _timeline(analysis: Analysis) -> dict[str, str]:
         _row(keys, "<b>+1</b><b>0</b><b>−1</b>", lines, "tall"),
     ]
     picture = charts.plane(analysis)
-    note = "Dots: segments. Ring: the whole song."
+    note = f"Dots: segments. Ring: the whole song{_song_place(analysis)}."
     return {
         "legend": legend,
         "rows": "".join(rows),
@@ -270,6 +274,14 @@ def _timeline(analysis: Analysis) -> dict[str, str]:
         "plane": f"<figure>{picture}<figcaption>{note}</figcaption></figure>" if picture else "",
         "last_s": f"{analysis.duration_s:.3f}",
     }
+
+
+def _song_place(analysis: Analysis) -> str:
+    """Return the song's valence and arousal with their standard deviations, where they are known."""
+    song = analysis.song
+    places = [("valence", song.valence, song.valence_sd), ("arousal", song.arousal, song.arousal_sd)]
+    told = [f"{axis} {v:+.2f} ± {sd:.2f}" for axis, v, sd in places if v is not None and sd is not None]
+    return ", " + ", ".join(told).replace("-", "−") if told else ""
 
 
 def _row(title: str, gutter: str, content: str, kind: str) -> str:
