@@ -220,7 +220,7 @@ def test_train_takes_its_settings_from_the_file(lab: Lab) -> None:
     config = json.loads((lab.model / CONFIG_FILE).read_text())
     assert config["training"]["learning"]["epochs"] == 3
     assert config["training"]["learning"]["members"] == 2
-    assert config["training"]["method"] == "sssl"
+    assert config["training"]["method"] == "emoseg"
     assert config["training"]["corpus"] == "synth"
     assert [frontend["name"] for frontend in config["frontends"]] == ["descriptors"]
     assert config["space"]["labels"] == QUADRANTS

@@ -529,7 +529,21 @@ def test_the_command_writes_the_same_result(plain: Run, lab: Lab, tmp_path: Path
     settings = tmp_path / "settings.toml"
     settings.write_text("[learning]\nepochs = 3\nmembers = 2\n[learning.sssl]\nwarmup_epochs = 1\n")
     out = tmp_path / "result.json"
-    options = ["--folds", "2", "--seeds", "1", "--group", "none", "--workers", "1", "--quiet"]
+    options = [
+        "--method",
+        "mixup",
+        "--method",
+        "sssl",
+        "--folds",
+        "2",
+        "--seeds",
+        "1",
+        "--group",
+        "none",
+        "--workers",
+        "1",
+        "--quiet",
+    ]
     files = ["--out", str(out), "--config", str(settings), "--cache", str(lab.cache)]
     done = CliRunner().invoke(app, ["evaluate", f"synth:{lab.corpus.root}", *options, *files])
     assert done.exit_code == 0, done.output

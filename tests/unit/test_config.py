@@ -154,7 +154,7 @@ def test_parse_frontends_names_the_unknown_and_the_known(text: str, part: str) -
 def test_replace_settings_checks_again() -> None:
     base = TrainConfig()
     assert replace_settings(base, method="inherit").method == "inherit"
-    assert base.method == "sssl"
+    assert base.method == "emoseg"
     with pytest.raises(ConfigError, match=r"method: Input should be 'inherit', .* \(found 'plain'\)"):
         replace_settings(base, method="plain")
     with pytest.raises(ConfigError, match=r"^frontends must be distinct, got \['logmel', 'logmel'\]"):

@@ -165,13 +165,14 @@ def estimate_noise(probabilities: NDArray[np.float64], given: NDArray[np.int64])
         likelihood = (1 - rate) * q + rate / (classes - 1) * (1 - q)
         return float(-np.log(likelihood + 1e-12).mean() + TIE_BREAK * np.log(temperature))
 
-    starts = [(log_t, logit(rate / most)) for log_t in (-0.5, 0.5) for rate in (0.05, 0.3)]
+    def noiseless(x: NDArray[np.float64]) -> float:
+        return loss(np.array([x[0], -np.inf]))
+
+    starts = [np.array([log_t, logit(rate / most)]) for log_t in (-0.5, 0.5) for rate in (0.05, 0.3)]
     best = min((minimize(loss, start, method="Nelder-Mead") for start in starts), key=lambda found: float(found.fun))
-    without = minimize(lambda x: loss(np.array([x[0], -np.inf])), [0.0], method="Nelder-Mead")
-    if (float(without.fun) - float(best.fun)) * len(given) < SIGNIFICANT:
-        best = without
-        best.x = np.array([without.x[0], -np.inf])
-    temperature, rate = unpack(best.x)
+    without = minimize(noiseless, np.zeros(1), method="Nelder-Mead")
+    significant = (float(without.fun) - float(best.fun)) * len(given) >= SIGNIFICANT
+    temperature, rate = unpack(best.x if significant else np.array([without.x[0], -np.inf]))
     joint = softmax(logs / temperature, axis=1) * (rate / (classes - 1))
     joint[rows, given] *= (1 - rate) * (classes - 1) / max(rate, 1e-12)
     if rate < 1e-6:
