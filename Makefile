@@ -23,7 +23,7 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt
 demo: $(VENV)/train.stamp
 	rm -rf demo && mkdir demo
 	$(EMOSEG) corpus synth demo/corpus --songs 120 --seed 1
-	$(EMOSEG) evaluate synth:demo/corpus --folds 3 --seeds 1 --cache demo/cache --out demo/result.json
+	$(EMOSEG) evaluate synth:demo/corpus --method mixup --method sssl --method emoseg --folds 3 --seeds 1 --cache demo/cache --out demo/result.json
 	$(EMOSEG) train synth:demo/corpus --cache demo/cache --out demo/model
 	$(EMOSEG) corpus synth demo/new --songs 8 --seed 2 --quiet
 	$(EMOSEG) analyze demo/new/audio/synth_0007.flac --model demo/model --format html --out demo
