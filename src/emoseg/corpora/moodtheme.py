@@ -32,10 +32,10 @@ from emoseg.types import EmotionSpace
 PLACES = ["splits/split-0", "data/splits/split-0"]
 SPLITS = ("train", "validation", "test")
 PREFIX = "mood/theme---"
+PUBLISHED_TRACKS = 17982
 FACTS = CorpusFacts(
     licence="audio: Creative Commons, by track; metadata: CC BY-NC-SA 4.0",
     citation="Bogdanov, Won, Tovstogan, Porter, Serra: The MTG-Jamendo dataset for automatic music tagging, ICML 2019",
-    songs=17982,
 )
 MOODS: Mapping[str, str] = {
     **dict.fromkeys(
@@ -71,15 +71,14 @@ def load_moodtheme(root: Path, options: CorpusOptions) -> Corpus:
     if unlabelled:
         message = f"{folder}: {len(unlabelled)} of {len(tags_of)} tracks are left out: {reason} {counted(unlabelled)}"
         problems.append(Problem("warning", message))
-    if len(tags_of) < (FACTS.songs or 0):
-        message = f"{folder}: lists {len(tags_of)} of the {FACTS.songs} published tracks"
-        problems.append(Problem("warning", message))
+    if len(tags_of) < PUBLISHED_TRACKS:
+        problems.append(Problem("warning", f"{folder}: lists {len(tags_of)} of {PUBLISHED_TRACKS} published tracks"))
     corpus = assemble(
         "mtg-moodtheme",
         root,
         entries,
         labelling,
-        facts=replace(FACTS, songs=None),
+        facts=FACTS,
         options=options,
         problems=problems,
         key=lambda path: path.stem.removesuffix(".low"),
@@ -88,7 +87,7 @@ def load_moodtheme(root: Path, options: CorpusOptions) -> Corpus:
     known = {stem_of[track] for track in unlabelled}
     return replace(
         corpus,
-        published_songs=FACTS.songs,
+        published_songs=PUBLISHED_TRACKS,
         excluded={**corpus.excluded, **({reason: unlabelled} if unlabelled else {})},
         unannotated=tuple(path for path in corpus.unannotated if path.stem.removesuffix(".low") not in known),
     )

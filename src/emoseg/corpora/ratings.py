@@ -220,7 +220,7 @@ def _text(rule: RatingRule, scale: Scale, kind: str, margin: float, has_time: bo
 
     text = f"rated {scale.low:g} to {scale.high:g}; high is {high(rule.song, scale.denormalise)} ({kind})"
     if has_time and rule.over_time != rule.song:
-        text += f"; over time, rated -1 to 1, {high(rule.over_time, float)}"
+        text += f"; over time, the scale taken as -1 to 1, {high(rule.over_time, float)}"
     if margin:
         text += f"; songs within {margin:g} of an axis left out (half the scale is 1)"
     return text
