@@ -66,6 +66,7 @@ def _print_detection(result: dict[str, Any], console: Console) -> None:
     from rich.table import Table
 
     columns = {
+        "found": ("hits", "{:.0f}"),
         "AUROC": ("auroc", "{:.3f}"),
         "by song": ("song_auroc", "{:.3f}"),
         "AP": ("average_precision", "{:.3f}"),
@@ -79,7 +80,8 @@ def _print_detection(result: dict[str, Any], console: Console) -> None:
     detections = {name: m["detection"] for name, m in result["methods"].items()}
     shown = {title: column for title, column in columns.items() if any(column[0] in d for d in detections.values())}
     rates = sorted({round(d["true_rate"], 4) for d in detections.values()})
-    known = f"{rates[0]:.1%}" if rates[0] else "none known"
+    counted = next((f", {d['wrong']:.0f} in a training" for d in detections.values() if "wrong" in d), "")
+    known = f"{rates[0]:.1%}{counted}" if rates[0] else "none known"
     console.print(f"\nwrong labels among the training segments: {known}", highlight=False)
     table = Table("labels", *shown, box=None)
     for name, found in detections.items():
