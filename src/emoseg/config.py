@@ -132,7 +132,7 @@ class NetworkConfig(_Frozen):
 class ConvNetConfig(_Frozen):
     """What the convolutional network on log-mel spectrograms needs otherwise than the perceptron."""
 
-    epochs: int = Field(16, ge=2, description="Passes over the training segments.")
+    epochs: int = Field(12, ge=2, description="Passes over the training segments.")
     batch: int = Field(32, ge=4, description="Segments a step.")
     learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate.")
     mixup_alpha: float = Field(0.2, ge=0, description="Mixup's Beta parameter.")

@@ -308,6 +308,6 @@ def test_spectrograms_have_the_settings_that_suit_their_network() -> None:
     config = LearningConfig(epochs=9)
     assert config.for_features(2) is config
     convnet = config.for_features(3)
-    assert (convnet.epochs, convnet.batch, convnet.mixup_alpha) == (16, 32, 0.2)
+    assert (convnet.epochs, convnet.batch, convnet.mixup_alpha) == (12, 32, 0.2)
     assert (convnet.network.dropout, convnet.network.hidden) == (0.3, config.network.hidden)
     assert convnet.members == config.members

@@ -133,6 +133,8 @@ def _share(features: dict[str, Path], segments: CorpusSegments, classes: int) ->
 
 def run_all(jobs: list[Job], segments: CorpusSegments, classes: int, workers: int) -> Iterator[tuple[Job, Outcome]]:
     """Yield jobs with their outcomes as they finish; the outcomes do not depend on the number of workers."""
+    from emoseg.learning.learner import kept_heap
+
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{name}.npy" for name in segments.table.features}
         for name, file in files.items():
@@ -144,7 +146,7 @@ def run_all(jobs: list[Job], segments: CorpusSegments, classes: int, workers: in
                 yield job, run_job(job)
             return
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(jobs)), context, _share, (files, bare, classes)) as pool:
+        with kept_heap(), ProcessPoolExecutor(min(workers, len(jobs)), context, _share, (files, bare, classes)) as pool:
             pending = {pool.submit(run_job, job): job for job in jobs}
             try:
                 for future in as_completed(pending):

@@ -17,7 +17,7 @@ from emoseg.learning.ensemble import networks_of
 from emoseg.learning.learner import SegmentFit
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run, TrainingSet, joined
 from emoseg.learning.networks import SegmentNetwork
-from emoseg.learning.trainer import State, Trainer, mixed_seed
+from emoseg.learning.trainer import State, Trainer, evaluation_batches, mixed_seed
 from emoseg.types import Float64, Int64
 
 
@@ -156,9 +156,9 @@ class AttentionPredictor:
         segments, songs = [], []
         for name, network, attention in self.members:
             x = torch.from_numpy(features[name].astype(np.float32))
-            segments.append(
-                torch.softmax(torch.cat([network(part) for part in torch.split(x, 512)]), dim=1).double().numpy()
-            )
+            cuts = evaluation_batches(x.shape[1:], len(x)).tolist()
+            logits = torch.cat([network(part) for part in torch.tensor_split(x, cuts)])
+            segments.append(torch.softmax(logits, dim=1).double().numpy())
             songs.append(pooled_probabilities(network, attention, features[name], song))
         return Prediction(np.mean(segments, axis=0), np.mean(songs, axis=0))
 

@@ -7,6 +7,7 @@ one cross-fit of a trainer: `CrossFitted`.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from emoseg.config import FrontendConfig, LearningConfig
 from emoseg.errors import MissingExtraError
 from emoseg.learning.ensemble import SegmentEnsemble, build_ensemble
 from emoseg.learning.learner import LearningSet, SegmentFit, cross_fit
-from emoseg.learning.trainer import Trainer
+from emoseg.learning.trainer import Trainer, evaluation_batches
 from emoseg.song import SongBase
 from emoseg.types import UNLABELLED, Float64, Int64
 
@@ -149,11 +150,11 @@ class EnsemblePredictor:
     def predict(self, features: Mapping[str, NDArray[np.floating]], song: Int64) -> Prediction:
         """Return probabilities for whole songs."""
         arrays = [features[name] for name in self.ensemble.frontends]
-        size = len(arrays[0])
+        size, largest = len(arrays[0]), max((a.shape[1:] for a in arrays), key=math.prod)
         with torch.no_grad():
             parts = [
                 self.ensemble(*(torch.from_numpy(a[rows].astype(np.float32)) for a in arrays)).double().numpy()
-                for rows in np.array_split(np.arange(size), max(1, size // 512))
+                for rows in np.split(np.arange(size), evaluation_batches(largest, size))
             ]
         return Prediction(np.concatenate(parts))
 

@@ -12,7 +12,7 @@ from scipy.special import expit, log_softmax, logit
 
 from emoseg.learning.learner import SegmentFit, song_parts
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Predictor, Run, TrainingSet, joined
-from emoseg.learning.methods.inherit import Mixup
+from emoseg.learning.methods.inherit import Mixup, UnwatchedMixup
 from emoseg.learning.noise import estimate_noise, song_consensus
 from emoseg.song import SongBase, SongBlend, SongMachine, gaussian_kernel, song_mean, song_summaries, standardised
 from emoseg.types import UNLABELLED, Float64, Int64
@@ -151,7 +151,7 @@ class EvidenceLearner(Method):
 
 
 def _relearn(data: TrainingSet, run: Run, frontend: str, targets: Float64 | None) -> SegmentFit:
-    return run.cross_fit(data.of(frontend), Mixup, name=frontend, targets=targets)
+    return run.cross_fit(data.of(frontend), UnwatchedMixup, name=frontend, targets=targets)
 
 
 class BlendPredictor:

@@ -14,11 +14,13 @@ class Inherit(Trainer):
     """
 
     mixes: ClassVar[bool] = False
+    watches: ClassVar[bool] = True
 
     def learn(self, epoch: int) -> dict[str, Any]:
         """Go once over the labelled segments."""
         loss = self.learn_plainly(0, epoch, mixup_alpha=self.config.mixup_alpha if self.mixes else 0.0)
-        self.add_evidence(self.given_probabilities(self.probabilities(self.rows)))
+        if self.watches:
+            self.add_evidence(self.given_probabilities(self.probabilities(self.rows)))
         return {"loss": loss}
 
 
@@ -31,3 +33,9 @@ class Mixup(Inherit):
     """
 
     mixes = True
+
+
+class UnwatchedMixup(Mixup):
+    """The same networks, where nobody asks which labels are right: a quarter of the time is saved."""
+
+    watches = False
