@@ -4,13 +4,16 @@ Truth is what a corpus knows of its segments' emotion (`CorpusSegments.true`, wh
 itself is uncertain, so figures are given for segments at least so far from every axis. Segments of one song are not
 independent: intervals come from resampling songs. And since songs differ in how hard they are, which alone can raise
 the overall figure, segments are also ranked within each song.
+
+Where recordings are clips of songs, the truth is one a clip: clips are ranked, by the mean of their segments, and the
+song that they are of is what is resampled and ranked within.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,17 +25,21 @@ from emoseg.types import Float64, Int64
 MARGINS = (0.0, 0.05, 0.1, 0.2)
 DRAWS = 1000
 
+Unit = Literal["segment", "clip"]
+
 
 @dataclass(frozen=True)
 class DetectionFigures:
-    """Detection of wrong labels among the segments at least `margin` from every axis.
+    """Detection of wrong labels among the segments (or clips) at least `margin` from every axis.
 
     Parameters
     ----------
     margin : float
         Half the rating scale is 1.
-    segments, wrong, songs : int
-        Segments with truth, those of them whose given label is wrong, and their songs.
+    unit : {"segment", "clip"}
+        What is ranked.
+    units, wrong, songs : int
+        Segments or clips with truth, those of them whose given label is wrong, and their songs.
     base_rate : float or None
         Share of wrong ones: what the average precision of a guess would be.
     auroc : float or None
@@ -48,7 +55,8 @@ class DetectionFigures:
     """
 
     margin: float
-    segments: int
+    unit: Unit
+    units: int
     wrong: int
     songs: int
     base_rate: float | None
@@ -62,6 +70,42 @@ class DetectionFigures:
     def to_json(self) -> dict[str, Any]:
         """Return the figures for a result file."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class AurocDifference:
+    """How much better one clean probability finds wrong labels than another, at least `margin` from every axis.
+
+    Parameters
+    ----------
+    margin : float
+    mean : float or None
+        Difference of the AUROCs; None where all labels are right, or all wrong.
+    interval : tuple of float or None
+        95 % of it under resampling of songs, both measured on the same drawn songs.
+    """
+
+    margin: float
+    mean: float | None
+    interval: tuple[float, float] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the difference for a result file."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """Segments or clips in the order of their songs, which `parts` holds the places of; higher scores look wrong."""
+
+    unit: Unit
+    wrong: Bool
+    score: Float64
+    parts: list[Int64]
+
+    @property
+    def mixed(self) -> bool:
+        return bool(self.wrong.any() and not self.wrong.all())
 
 
 def detection_figures(
@@ -100,55 +144,119 @@ def detection_figures(
     ConfigError
         The arrays do not have the same length, or a clean probability is not a number.
     """
-    if segments.true is None or segments.known is None or segments.margin is None:
-        return []
+    rows, given = _checked(clean, segments, rows, given)
+    return [
+        _figures(margin, _ranked(clean, segments, rows, given, margin), draws, seed)
+        for margin in (margins if segments.true is not None else ())
+    ]
+
+
+def auroc_differences(
+    ours: Float64,
+    theirs: Float64,
+    segments: CorpusSegments,
+    *,
+    rows: Int64 | None = None,
+    given: Int64 | None = None,
+    margins: Sequence[float] = MARGINS,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> list[AurocDifference]:
+    """Compare two clean probabilities of the same segments, paired by song; parameters as of `detection_figures`."""
+    rows, given = _checked(ours, segments, rows, given)
+    _checked(theirs, segments, rows, given)
+    differences = []
+    for margin in margins if segments.true is not None else ():
+        a, b = (_ranked(clean, segments, rows, given, margin) for clean in (ours, theirs))
+        mean, interval = None, None
+        if a.mixed:
+            mean = auroc(a.wrong, a.score) - auroc(b.wrong, b.score)
+            interval = _interval(_resampled(a, draws, seed) - _resampled(b, draws, seed))
+        differences.append(AurocDifference(margin, mean, interval))
+    return differences
+
+
+def _checked(
+    clean: Float64, segments: CorpusSegments, rows: Int64 | None, given: Int64 | None
+) -> tuple[Int64, Int64]:
     rows = np.arange(len(segments.song)) if rows is None else rows
     given = segments.inherited[rows] if given is None else given
     if not len(clean) == len(rows) == len(given):
         raise ConfigError(f"{len(clean)} clean probabilities for {len(rows)} segments with {len(given)} labels")
     if np.isnan(clean).any():
         raise ConfigError("a clean probability is not a number")
-    figures = []
-    for margin in margins:
-        chosen = segments.known[rows] & (segments.margin[rows] >= margin)
-        wrong = (segments.true[rows] != given)[chosen]
-        figures.append(_figures(margin, wrong, -clean[chosen], segments.song[rows][chosen], draws, seed))
-    return figures
+    return rows, given
 
 
-def _figures(margin: float, wrong: Bool, score: Float64, song: Int64, draws: int, seed: int) -> DetectionFigures:
-    names, song = np.unique(song, return_inverse=True)
+def _ranked(clean: Float64, segments: CorpusSegments, rows: Int64, given: Int64, margin: float) -> _Ranked:
+    assert segments.true is not None
+    assert segments.known is not None
+    assert segments.margin is not None
+    chosen = segments.known[rows] & (segments.margin[rows] >= margin)
+    wrong, score = (segments.true[rows] != given)[chosen], -clean[chosen]
+    recording = segments.song[rows][chosen]
+    names = segments.groups("none")
+    clips = any(song.work for song in segments.songs)
+    if clips:
+        recording, index = np.unique(recording, return_inverse=True)
+        size = np.bincount(index, minlength=len(recording))
+        wrong, score = np.bincount(index, wrong) > size / 2, np.bincount(index, score) / size
+    # Songs are numbered as they come, so that draws do not depend on their names.
+    number = {name: i for i, name in enumerate(dict.fromkeys(names[i] for i in recording))}
+    song = np.array([number[names[i]] for i in recording], dtype=np.int64)
     order = np.argsort(song, kind="stable")
-    wrong, score, song = wrong[order], score[order], song[order]
-    parts = np.split(np.arange(len(song)), np.searchsorted(song, np.arange(1, len(names))))
-    inside = np.array([auroc(wrong[part], score[part]) for part in parts]) if len(song) else np.empty(0)
+    cuts = np.searchsorted(song[order], np.arange(1, len(number)))
+    parts = np.split(np.arange(len(song)), cuts) if len(song) else []
+    return _Ranked("clip" if clips else "segment", wrong[order], score[order], parts)
+
+
+def _figures(margin: float, ranked: _Ranked, draws: int, seed: int) -> DetectionFigures:
+    wrong, score = ranked.wrong, ranked.score
+    inside = np.array([auroc(wrong[part], score[part]) for part in ranked.parts])
     mixed = inside[~np.isnan(inside)]
-    both = bool(wrong.any() and not wrong.all())
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])
+    within = np.array([rng.choice(mixed, len(mixed)).mean() for _ in range(draws)]) if len(mixed) > 1 else None
     return DetectionFigures(
         margin,
+        ranked.unit,
         len(wrong),
         int(wrong.sum()),
-        len(names),
+        len(ranked.parts),
         float(wrong.mean()) if len(wrong) else None,
-        auroc(wrong, score) if both else None,
-        _interval([_auroc_of_songs(wrong, score, parts, rng) for _ in range(draws)]) if both else None,
-        average_precision(wrong, score) if both else None,
+        auroc(wrong, score) if ranked.mixed else None,
+        _interval(_resampled(ranked, draws, seed)) if ranked.mixed else None,
+        average_precision(wrong, score) if ranked.mixed else None,
         len(mixed),
         float(mixed.mean()) if len(mixed) else None,
-        _interval([float(rng.choice(mixed, len(mixed)).mean()) for _ in range(draws)]) if len(mixed) > 1 else None,
+        None if within is None else _interval(within),
     )
 
 
-def _auroc_of_songs(wrong: Bool, score: Float64, parts: list[Int64], rng: np.random.Generator) -> float:
-    rows = np.concatenate([parts[i] for i in rng.integers(0, len(parts), len(parts))])
-    return auroc(wrong[rows], score[rows])
+def _resampled(ranked: _Ranked, draws: int, seed: int) -> Float64:
+    """Return the AUROC of each resampling of songs; NaN where one has only one kind of label.
+
+    The same seed draws the same songs. Instead of a copy of each drawn song its segments get a weight, so that all
+    draws share one sorting.
+    """
+    rng = np.random.default_rng(seed)
+    songs = len(ranked.parts)
+    song = np.repeat(np.arange(songs), [len(part) for part in ranked.parts])
+    scores, level = np.unique(ranked.score, return_inverse=True)
+    values = np.full(draws, np.nan)
+    for d in range(draws):
+        weight = np.bincount(rng.integers(0, songs, songs), minlength=songs)[song]
+        positive = np.bincount(level, weight * ranked.wrong, len(scores))
+        negative = np.bincount(level, weight * ~ranked.wrong, len(scores))
+        pairs = positive.sum() * negative.sum()
+        if pairs:
+            below = np.cumsum(negative) - negative / 2  # a tie counts half
+            values[d] = float(positive @ below) / pairs
+    return values
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float] | None:
+def _interval(values: Float64) -> tuple[float, float] | None:
     """Return the middle 95 %; draws without a figure, which have only one kind of label, do not count."""
-    found = np.array(values)
-    found = found[~np.isnan(found)]
+    found = values[~np.isnan(values)]
     if not len(found):
         return None
     low, high = np.percentile(found, [2.5, 97.5])
