@@ -520,7 +520,11 @@ def evaluate(
     ] = None,
     frontend: Frontends = None,
     config: ConfigFile = None,
-    folds: Annotated[int, typer.Option(min=2)] = 10,
+    folds: Annotated[int | None, typer.Option(min=2, help="Default: 10.")] = None,
+    test_split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[+NAME]", help="Instead of folds: test on these official parts, learn from others."),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0, 1, ...")] = 3,
     group: Annotated[Literal["artist", "none"], typer.Option(help="Keep artists together, or only songs.")] = "artist",
     noise: Annotated[str, typer.Option(help="none, segment:R, song:R or splice:R, into training songs.")] = "none",
@@ -554,8 +558,11 @@ def evaluate(
         raise ConfigError(f"{out}: is a folder; --out is the result file to write")
     if figure:
         require_figure(figure)
+    if folds is not None and test_split is not None:
+        raise ConfigError("--folds and --test-split: give one of them, official parts are no folds")
     named = cast("tuple[MethodName, ...]", tuple(methods or ("mixup", "emoseg")))  # checked by the protocol
-    protocol = Protocol(named, folds, seeds, group, NoiseSpec.parse(noise), fraction)
+    parts = 1 if test_split is not None else folds or Protocol.folds
+    protocol = Protocol(named, parts, seeds, group, NoiseSpec.parse(noise), fraction, test_split)
     result = run(
         _load(corpus, space, threshold, margin, labels, split, audio),
         protocol,

@@ -286,7 +286,7 @@ def planted_fit(given: Int64, true: Int64, clean: list[float], guesses: list[int
         history={},
     )
     rows = np.arange(len(given))
-    return fit, Fold(rows, rows, rows, rows, given, true, rows)
+    return fit, Fold(rows, rows, rows, rows, given, true, np.ones(len(given), dtype=bool), rows)
 
 
 def test_detection_of_planted_errors() -> None:

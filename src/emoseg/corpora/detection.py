@@ -114,7 +114,7 @@ def detection_figures(
     *,
     rows: Int64 | None = None,
     given: Int64 | None = None,
-    margins: Sequence[float] = MARGINS,
+    margins: Sequence[float] | None = None,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> list[DetectionFigures]:
@@ -129,7 +129,8 @@ def detection_figures(
         Segments that `clean` is of, such as those of the training songs; default all.
     given : array of int, shape (R,), optional
         Labels that the learner was given; default the inherited ones.
-    margins : sequence of float
+    margins : sequence of float, optional
+        Default `MARGINS`; 0 alone where the truth comes from sections, which no axis is near.
     draws : int
         Resamplings of songs for the intervals.
     seed : int
@@ -147,7 +148,7 @@ def detection_figures(
     rows, given = _checked(clean, segments, rows, given)
     return [
         _figures(margin, _ranked(clean, segments, rows, given, margin), draws, seed)
-        for margin in (margins if segments.true is not None else ())
+        for margin in _margins(segments, margins)
     ]
 
 
@@ -158,7 +159,7 @@ def auroc_differences(
     *,
     rows: Int64 | None = None,
     given: Int64 | None = None,
-    margins: Sequence[float] = MARGINS,
+    margins: Sequence[float] | None = None,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> list[AurocDifference]:
@@ -166,7 +167,7 @@ def auroc_differences(
     rows, given = _checked(ours, segments, rows, given)
     _checked(theirs, segments, rows, given)
     differences = []
-    for margin in margins if segments.true is not None else ():
+    for margin in _margins(segments, margins):
         a, b = (_ranked(clean, segments, rows, given, margin) for clean in (ours, theirs))
         mean, interval = None, None
         if a.mixed:
@@ -176,9 +177,15 @@ def auroc_differences(
     return differences
 
 
-def _checked(
-    clean: Float64, segments: CorpusSegments, rows: Int64 | None, given: Int64 | None
-) -> tuple[Int64, Int64]:
+def _margins(segments: CorpusSegments, margins: Sequence[float] | None) -> Sequence[float]:
+    if segments.true is None or segments.known is None or segments.margin is None:
+        return ()
+    if margins is not None:
+        return margins
+    return (0.0,) if np.isinf(segments.margin[segments.known]).all() else MARGINS
+
+
+def _checked(clean: Float64, segments: CorpusSegments, rows: Int64 | None, given: Int64 | None) -> tuple[Int64, Int64]:
     rows = np.arange(len(segments.song)) if rows is None else rows
     given = segments.inherited[rows] if given is None else given
     if not len(clean) == len(rows) == len(given):

@@ -102,17 +102,29 @@ def shared_groups(songs: Sequence[tuple[str | None, str | None]], *, where: str)
 
 
 def official_split(songs: Sequence[Song], *, test: str) -> tuple[Int64, Int64]:
-    """Return the songs outside and inside one official part, as indices: what to learn from, and what to test on.
+    """Return what to learn from and what to test on, as indices: other official parts, and those asked for.
+
+    Songs that are in no official part are in neither.
+
+    Parameters
+    ----------
+    songs : sequence of Song
+    test : str
+        An official part, or several joined by ``"+"``.
 
     Raises
     ------
     CorpusError
-        No song has that part, or all have.
+        No song is in one of these parts, or none in another.
     """
-    inside = np.array([song.split == test for song in songs])
+    names = test.split("+")
     parts = sorted({song.split for song in songs if song.split})
-    if not inside.any() or inside.all():
-        raise CorpusError(f"split {test!r}: must be one of several official parts; found {', '.join(parts) or 'none'}")
+    found = f"the official parts with usable audio are {', '.join(parts) or 'none'}"
+    if unknown := [name for name in names if name not in parts]:
+        raise CorpusError(f"test split {test!r}: no song is in {unknown[0]!r}; {found}")
+    if not set(parts) - set(names):
+        raise CorpusError(f"test split {test!r}: leaves no part to learn from; {found}")
+    inside = np.array([song.split in names for song in songs])
     known = np.array([bool(song.split) for song in songs])
     return np.flatnonzero(known & ~inside), np.flatnonzero(inside)
 

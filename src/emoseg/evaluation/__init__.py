@@ -1,9 +1,10 @@
 """`emoseg evaluate`: methods compared on the same folds of a corpus, with intervals.
 
-The protocol: songs are cut into folds, no artist in two; where only a fraction is to be labelled, the same training
-songs keep their label for every method; noise, where asked for, goes into labelled training songs only; the methods
-learn from the same labels, with the same budget and seeds; test songs are predicted once. What is measured on test
-songs uses the corpus' own labels. `docs/evaluation.md` describes the result file.
+The protocol: songs are cut into folds, no artist in two, or the official parts of a corpus say what is tested; where
+only a fraction is to be labelled, the same training songs keep their label for every method; noise, where asked for,
+goes into labelled training songs only; the methods learn from the same labels, with the same budget and seeds; test
+songs are predicted once. What is measured on test songs uses the corpus' own labels. `docs/evaluation.md` describes the
+result file.
 
 Inside: `protocol` (what a fold gives a method), `jobs` (one method on one fold; resumable), `measures` (outcomes to the
 result), `report` (terminal table, file) and `figure`.
@@ -12,6 +13,7 @@ result), `report` (terminal table, file) and `figure`.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from emoseg.corpora.segments import load_segments
 from emoseg.errors import CorpusError
 from emoseg.evaluation.jobs import Job, Outcome, OutcomeStore, run_all
 from emoseg.evaluation.measures import make_result
-from emoseg.evaluation.protocol import Protocol, check_splits
+from emoseg.evaluation.protocol import Protocol, check_splits, split_report
 from emoseg.evaluation.report import print_result, unfinished_folder, write_result
 from emoseg.progress import progress
 from emoseg.training import corpus_hash, require_train_extra
@@ -65,10 +67,18 @@ def evaluate(
         The corpus has errors, or too few songs or artists for the protocol.
     MissingExtraError
         A method needs a package that is not installed.
+
+    Warns
+    -----
+    UserWarning
+        Test songs of an official split share an artist with training, or songs are in no part.
     """
     require_train_extra()
     segments = load_segments(corpus, _all_features(protocol, config), cache=cache, workers=workers, quiet=quiet)
     check_splits(segments, protocol, corpus.space.labels, members=config.learning.members)
+    if report := split_report(segments, protocol):
+        for message in report.warnings():
+            warnings.warn(message, stacklevel=2)
     store = OutcomeStore(work, _fingerprint(protocol, config, corpus_hash(segments)))
     # The slowest method first: the last jobs to finish are then short, and no core waits long.
     jobs = [
@@ -109,5 +119,6 @@ def _all_features(protocol: Protocol, config: TrainConfig) -> TrainConfig:
 
 def _fingerprint(protocol: Protocol, config: TrainConfig, songs: str) -> str:
     """Name all that decides an outcome but method, seed and fold: these may grow from one call to the next."""
-    shared = f"{protocol.folds} folds, {protocol.group}, {protocol.noise}, {protocol.fraction}"
-    return config_hash(replace_settings(config, method="inherit"), shared, songs, "result 2")
+    parted = f"{protocol.folds} folds" if protocol.test_split is None else f"test split {protocol.test_split}"
+    shared = f"{parted}, {protocol.group}, {protocol.noise}, {protocol.fraction}"
+    return config_hash(replace_settings(config, method="inherit"), shared, songs, "outcome 3")

@@ -51,6 +51,10 @@ class Outcome:
         Their segments.
     segments : array, shape (S, K)
         Probabilities of these.
+    clean_rows : array of int, shape (R,)
+        Training segments with a label.
+    clean : array, shape (R,)
+        Clean probability of each.
     detection : dict of str to float
         See `detection`.
     seconds : float
@@ -63,6 +67,8 @@ class Outcome:
     uncalibrated: Float64
     test_rows: Int64
     segments: Float64
+    clean_rows: Int64
+    clean: Float64
     detection: dict[str, float]
     seconds: float
 
@@ -176,6 +182,7 @@ def run_job(job: Job) -> Outcome:
     started = time.process_time()
     learned = learn(data, method=job.method, run=Run(job.config.learning, seed=job.seed * 100 + job.fold))
     seconds = time.process_time() - started
+    labelled = fold.given != UNLABELLED
     predicted = learned.predict(
         {name: table[fold.test_rows] for name, table in tables.items()},
         np.searchsorted(fold.test, segments.song[fold.test_rows]),
@@ -187,6 +194,8 @@ def run_job(job: Job) -> Outcome:
         uncalibrated=predicted.uncalibrated,
         test_rows=fold.test_rows,
         segments=predicted.segments,
+        clean_rows=fold.rows[labelled],
+        clean=learned.fit.clean[labelled],
         detection=detection(learned.fit, fold, data.song, classes, by_song=job.protocol.noise.kind == "song"),
         seconds=seconds,
     )
@@ -208,18 +217,23 @@ def detection(fit: MethodFit, fold: Fold, song: Int64, classes: int, *, by_song:
     Returns
     -------
     dict of str to float
-        As documented in docs/evaluation.md; what needs a wrong label is missing where there is none.
+        As documented in docs/evaluation.md; what needs a wrong label is missing where there is none, and what needs
+        the truth where that is not known.
     """
     labelled = fold.given != UNLABELLED
-    given, true, clean, flagged = (x[labelled] for x in (fold.given, fold.true, fit.clean, fit.flagged))
-    wrong = given != true
+    given, flagged = fold.given[labelled], fit.flagged[labelled]
     found = {
-        "true_rate": float(wrong.mean()),
         "estimated_rate": fit.noise_rate,
         "flagged": float(flagged.mean()),
         "flagged_count": float(flagged.sum()),
     }
     found |= {f"flagged_{k}": float(flagged[given == k].mean()) for k in range(classes) if (given == k).any()}
+    labelled &= fold.known
+    if not labelled.any():
+        return found
+    given, true, clean, flagged = (x[labelled] for x in (fold.given, fold.true, fit.clean, fit.flagged))
+    wrong = given != true
+    found = {"true_rate": float(wrong.mean()), **found}
     if not wrong.any():
         return found
     hits = float((flagged & wrong).sum())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ import emoseg
 from emoseg import metrics
 from emoseg.config import TrainConfig
 from emoseg.corpora.base import Corpus
+from emoseg.corpora.detection import auroc_differences, detection_figures
 from emoseg.corpora.segments import CorpusSegments
 from emoseg.evaluation.jobs import Outcome
-from emoseg.evaluation.protocol import Protocol
+from emoseg.evaluation.protocol import Protocol, split_report
 from emoseg.training import corpus_hash
 from emoseg.types import Float64, Int64
 
@@ -37,26 +39,36 @@ def make_result(
     by_method: dict[str, list[Outcome]] = {
         m: [outcomes[m, s, f] for s in range(protocol.seeds) for f in range(protocol.folds)] for m in protocol.methods
     }
+    tested = np.unique(np.concatenate([outcome.test for outcome in by_method[protocol.methods[0]]]))
     tables = {m: _by_seed(found, protocol, len(segments.songs), len(labels)) for m, found in by_method.items()}
+    tables = {m: {kind: table[:, tested] for kind, table in kinds.items()} for m, kinds in tables.items()}
     estimates = {m: table["song"].argmax(axis=2) for m, table in tables.items()}
-    reference = segments.song_labels
+    reference = segments.song_labels[tested]
     fair = fair_baseline(reference, estimates, len(labels))
     return {
         "schema": SCHEMA,
         "emoseg_version": emoseg.__version__,
-        "corpus": _describe(corpus, segments),
+        "corpus": _describe(corpus, segments, reference),
         "protocol": {
             "folds": protocol.folds,
             "seeds": list(range(protocol.seeds)),
             "group": protocol.group,
             "noise": str(protocol.noise),
             "fraction": protocol.fraction,
+            **_describe_split(segments, protocol),
         },
         "config": config.model_dump(mode="json", exclude={"method"}),
-        "methods": {m: _summary(segments, protocol, labels, tables[m], by_method[m]) for m in protocol.methods},
+        "methods": {
+            m: _summary(segments, reference, protocol, labels, tables[m], by_method[m]) for m in protocol.methods
+        },
         "fair_baseline": fair,
         "differences": [
-            {"method": m, "minus": base, "macro_f1": difference(reference, estimates[m], estimates[base], len(labels))}
+            {
+                "method": m,
+                "minus": base,
+                "macro_f1": difference(reference, estimates[m], estimates[base], len(labels)),
+                **_detection_difference(segments, protocol, by_method[m], by_method[base]),
+            }
             for base in dict.fromkeys([protocol.methods[0], *([fair] if fair else [])])
             for m in protocol.methods
             if m != base
@@ -64,7 +76,7 @@ def make_result(
     }
 
 
-def _describe(corpus: Corpus, segments: CorpusSegments) -> dict[str, Any]:
+def _describe(corpus: Corpus, segments: CorpusSegments, reference: Int64) -> dict[str, Any]:
     return {
         "name": corpus.name,
         "hash": corpus_hash(segments),
@@ -73,8 +85,13 @@ def _describe(corpus: Corpus, segments: CorpusSegments) -> dict[str, Any]:
         "counts": corpus.counts(),
         "space": corpus.space.to_json(),
         "left_out": list(segments.left_out),
-        "test_labels_hash": hashlib.blake2b(segments.song_labels.tobytes(), digest_size=8).hexdigest(),
+        "test_labels_hash": hashlib.blake2b(reference.tobytes(), digest_size=8).hexdigest(),
     }
+
+
+def _describe_split(segments: CorpusSegments, protocol: Protocol) -> dict[str, Any]:
+    report = split_report(segments, protocol)
+    return {"test_split": asdict(report) | {"warnings": report.warnings()}} if report else {}
 
 
 def fair_baseline(reference: Int64, estimates: Mapping[str, Int64], classes: int) -> str | None:
@@ -88,7 +105,7 @@ def fair_baseline(reference: Int64, estimates: Mapping[str, Int64], classes: int
 
 
 def _by_seed(outcomes: Sequence[Outcome], protocol: Protocol, songs: int, classes: int) -> dict[str, Float64]:
-    """Put the folds together: for each seed every song has been a test song once. Arrays (seeds, N, K)."""
+    """Put the folds together: for each seed every tested song has been so once. Arrays (seeds, N, K)."""
     tables = {kind: np.zeros((protocol.seeds, songs, classes)) for kind in ("song", "mean", "uncalibrated")}
     for i, outcome in enumerate(outcomes):
         for kind, table in tables.items():
@@ -127,12 +144,13 @@ def difference(reference: Int64, ours: Int64, theirs: Int64, classes: int) -> di
 
 def _summary(
     segments: CorpusSegments,
+    reference: Int64,
     protocol: Protocol,
     labels: Sequence[str],
     tables: dict[str, Float64],
     outcomes: Sequence[Outcome],
 ) -> dict[str, Any]:
-    reference, classes = segments.song_labels, len(labels)
+    classes = len(labels)
     estimates = tables["song"].argmax(axis=2)
     low, high = metrics.paired_bootstrap(
         lambda drawn: _mean_macro_f1(reference, estimates, classes, drawn), len(reference)
@@ -147,13 +165,14 @@ def _summary(
         "macro_f1_mean_probability": _mean_macro_f1(reference, tables["mean"].argmax(axis=2), classes),
         "accuracy": float(np.mean(estimates == reference)),
         "balanced_accuracy": float(np.mean([metrics.balanced_accuracy(reference, e, classes) for e in estimates])),
-        "recall": dict(zip(labels, recalls.tolist(), strict=True)),
+        "recall": _known(labels, recalls),
         "calibration_error": _calibration(reference, tables["song"]),
         "calibration_error_before": _calibration(reference, tables["uncalibrated"]),
         "segment_macro_f1": _segment_macro_f1(segments, outcomes, classes),
         "detection": _detection(outcomes, labels),
+        **_detection_real(segments, protocol, outcomes),
         "seconds": float(np.mean([o.seconds for o in outcomes])),
-        "folds": [_fold_values(o, i, protocol, reference, labels) for i, o in enumerate(outcomes)],
+        "folds": [_fold_values(o, i, protocol, segments.song_labels, labels) for i, o in enumerate(outcomes)],
     }
 
 
@@ -179,23 +198,58 @@ def _fold_values(
     outcome: Outcome, i: int, protocol: Protocol, reference: Int64, labels: Sequence[str]
 ) -> dict[str, Any]:
     mine, estimate = reference[outcome.test], outcome.song.argmax(axis=1)
-    recalls = metrics.recalls(mine, estimate, len(labels)).tolist()
     return {
         "seed": i // protocol.folds,
         "fold": i % protocol.folds,
         "songs": len(mine),
         "macro_f1": metrics.macro_f1(mine, estimate, len(labels)),
         "accuracy": float(np.mean(estimate == mine)),
-        "recall": {label: r for label, r in zip(labels, recalls, strict=True) if not np.isnan(r)},
+        "recall": _known(labels, metrics.recalls(mine, estimate, len(labels))),
         "detection": _nested(outcome.detection, labels),
         "seconds": outcome.seconds,
     }
 
 
+def _known(labels: Sequence[str], recalls: Float64) -> dict[str, float]:
+    """Return recall by label, without labels that no test song has."""
+    return {label: r for label, r in zip(labels, recalls.tolist(), strict=True) if not np.isnan(r)}
+
+
+def _detection_real(segments: CorpusSegments, protocol: Protocol, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Measure detection against what the corpus knows; nothing where it knows nothing, or noise was injected."""
+    if segments.true is None or protocol.noise.kind != "none":
+        return {}
+    rows, clean = _mean_clean(outcomes, len(segments.song))
+    return {"detection_real": [figures.to_json() for figures in detection_figures(clean, segments, rows=rows)]}
+
+
+def _detection_difference(
+    segments: CorpusSegments, protocol: Protocol, ours: Sequence[Outcome], theirs: Sequence[Outcome]
+) -> dict[str, Any]:
+    if segments.true is None or protocol.noise.kind != "none":
+        return {}
+    rows, mine = _mean_clean(ours, len(segments.song))
+    _, other = _mean_clean(theirs, len(segments.song))
+    return {"detection_real": [found.to_json() for found in auroc_differences(mine, other, segments, rows=rows)]}
+
+
+def _mean_clean(outcomes: Sequence[Outcome], size: int) -> tuple[Int64, Float64]:
+    """Return the segments that some training had with a label, and their clean probability, averaged over these."""
+    total, trainings = np.zeros(size), np.zeros(size)
+    for outcome in outcomes:
+        total[outcome.clean_rows] += outcome.clean
+        trainings[outcome.clean_rows] += 1
+    rows = np.flatnonzero(trainings)
+    return rows, total[rows] / trainings[rows]
+
+
 def _segment_macro_f1(segments: CorpusSegments, outcomes: Sequence[Outcome], classes: int) -> float | None:
-    """Return macro-F1 of test segments against the true emotion of their section, where a corpus knows it."""
-    if segments.true is None:
+    """Return macro-F1 of the test segments whose true emotion a corpus knows; None where it knows none."""
+    if segments.true is None or segments.known is None:
         return None
     rows = np.concatenate([o.test_rows for o in outcomes])
+    known = segments.known[rows]
+    if not known.any():
+        return None
     estimate = np.concatenate([o.segments for o in outcomes]).argmax(axis=1)
-    return metrics.macro_f1(segments.true[rows], estimate, classes)
+    return metrics.macro_f1(segments.true[rows][known], estimate[known], classes)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emoseg.config import MethodName
 from emoseg.corpora.noise import NoiseSpec, inject_noise
 from emoseg.corpora.segments import CorpusSegments
-from emoseg.corpora.splits import labelled_share, song_folds
+from emoseg.corpora.splits import labelled_share, official_split, song_folds
 from emoseg.errors import ConfigError, CorpusError
 from emoseg.types import UNLABELLED, Int64
 
@@ -25,17 +26,21 @@ class Protocol:
     methods : tuple of str
         Names in `emoseg.learning.methods.METHODS`; the first is what the others are compared with.
     folds : int
+        1 with `test_split`, otherwise 2 or more.
     seeds : int
         Seeds 0, 1, ...; each has folds, noise, labelled songs and starting weights of its own.
     group : {"artist", "none"}
     noise : NoiseSpec
     fraction : float
         Share of the training songs that keep their label, in (0, 1]; the others stay as unlabelled audio.
+    test_split : str or None
+        Instead of folds: test on this official part, or on several joined by ``"+"``, and learn from the others.
 
     Raises
     ------
     ConfigError
-        A method is unknown or named twice, or the fraction is out of range.
+        A method is unknown or named twice, the fraction is out of range, or there are too few folds, or folds and a
+        test split.
     """
 
     methods: tuple[MethodName, ...]
@@ -44,6 +49,7 @@ class Protocol:
     group: str = "artist"
     noise: NoiseSpec = field(default_factory=NoiseSpec)
     fraction: float = 1.0
+    test_split: str | None = None
 
     def __post_init__(self) -> None:
         known = get_args(MethodName)
@@ -54,6 +60,10 @@ class Protocol:
                 raise ConfigError(f"method {method!r} is named twice")
         if not 0 < self.fraction <= 1:
             raise ConfigError(f"fraction {self.fraction:g}: must be above 0 and at most 1")
+        if self.test_split is None and self.folds < 2:
+            raise ConfigError(f"folds {self.folds}: must be 2 or more")
+        if self.test_split is not None and self.folds != 1:
+            raise ConfigError(f"folds {self.folds}: must be 1 with the test split {self.test_split!r}")
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,8 @@ class Fold:
         Labels that training segments are given, some of them wrong; `UNLABELLED` where a song keeps none.
     true : array of int, shape (S,)
         What the labels ought to be: for measuring alone.
+    known : array of bool, shape (S,)
+        Where that is known.
     source : array of int, shape (S,)
         Which of `rows` each training segment has the sound of; its own except after a splice.
     """
@@ -80,6 +92,7 @@ class Fold:
     test_rows: Int64
     given: Int64
     true: Int64
+    known: NDArray[np.bool_]
     source: Int64
 
 
@@ -88,10 +101,8 @@ def make_fold(segments: CorpusSegments, protocol: Protocol, *, classes: int, see
 
     All of it depends on the seed and the fold alone: every method is given the same songs and the same wrong labels.
     """
-    groups = segments.groups(protocol.group)
-    part = song_folds(segments.song_labels, groups, folds=protocol.folds, seed=seed)
-    train, test = np.flatnonzero(part != fold), np.flatnonzero(part == fold)
-    rows, test_rows = np.flatnonzero(part[segments.song] != fold), np.flatnonzero(part[segments.song] == fold)
+    train, test = _parted(segments, protocol, seed, fold)
+    rows, test_rows = (np.flatnonzero(np.isin(segments.song, songs)) for songs in (train, test))
     keeps = _labelled_songs(segments, protocol, train, seed, fold)[np.searchsorted(train, segments.song[rows])]
     kept = np.flatnonzero(keeps)
     noisy = inject_noise(
@@ -104,31 +115,89 @@ def make_fold(segments: CorpusSegments, protocol: Protocol, *, classes: int, see
     given, true = np.full(len(rows), UNLABELLED), segments.inherited[rows].copy()
     source = np.arange(len(rows))
     given[kept], true[kept], source[kept] = noisy.given, noisy.true, kept[noisy.source]
-    if protocol.noise.kind == "none" and segments.true is not None:
-        true = segments.true[rows]
-    return Fold(train, test, rows, test_rows, given, true, source)
+    known = np.ones(len(rows), dtype=bool)
+    if protocol.noise.kind == "none" and segments.true is not None and segments.known is not None:
+        true, known = segments.true[rows], segments.known[rows]
+    return Fold(train, test, rows, test_rows, given, true, known, source)
+
+
+def _parted(segments: CorpusSegments, protocol: Protocol, seed: int, fold: int) -> tuple[Int64, Int64]:
+    """Return the training songs and the test songs of a fold, ascending."""
+    if protocol.test_split is not None:
+        return official_split(segments.songs, test=protocol.test_split)
+    groups = segments.groups(protocol.group)
+    part = song_folds(segments.song_labels, groups, folds=protocol.folds, seed=seed)
+    return np.flatnonzero(part != fold), np.flatnonzero(part == fold)
 
 
 def check_splits(segments: CorpusSegments, protocol: Protocol, labels: Sequence[str], *, members: int) -> None:
-    """Say before any learning what cannot be split: into folds, and what is left for training into members' parts.
+    """Say before any learning what cannot be split: into folds, and what there is for training into members' parts.
 
     Raises
     ------
     CorpusError
-        There are too few songs or artists.
+        There are too few songs or artists, or no such official part.
     """
     groups = segments.groups(protocol.group)
     for seed in range(protocol.seeds):
-        part = song_folds(segments.song_labels, groups, folds=protocol.folds, seed=seed, label_names=labels)
+        if protocol.test_split is None:
+            song_folds(segments.song_labels, groups, folds=protocol.folds, seed=seed, label_names=labels)
         for fold in range(protocol.folds):
-            train = np.flatnonzero(part != fold)
+            train, _ = _parted(segments, protocol, seed, fold)
             try:
                 learnt = train[_labelled_songs(segments, protocol, train, seed, fold)]
                 names = [groups[i] for i in learnt]
                 song_folds(segments.song_labels[learnt], names, folds=members, seed=seed, label_names=labels)
             except CorpusError as error:
                 share = "" if protocol.fraction == 1 else f" of which {protocol.fraction:g} labelled"
-                raise CorpusError(f"{protocol.folds} folds{share} leave too little to learn from: {error}") from error
+                what = f"{protocol.folds} folds{share} leave"
+                if protocol.test_split is not None:
+                    what = f"test split {protocol.test_split!r}: the other parts{share} leave"
+                raise CorpusError(f"{what} too little to learn from: {error}") from error
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What an official test split is, and what is to be known of it.
+
+    Parameters
+    ----------
+    parts : str
+        As asked for.
+    train_songs, test_songs : int
+    shared : int
+        Test songs that share an artist with training, or are clips of a song that is learnt from.
+    unassigned : int
+        Songs in no official part, which are neither learnt from nor tested on.
+    """
+
+    parts: str
+    train_songs: int
+    test_songs: int
+    shared: int
+    unassigned: int
+
+    def warnings(self) -> list[str]:
+        """Return a line for all that makes figures optimistic, or leaves songs out."""
+        told = []
+        if self.shared:
+            what = f"{self.shared} of the {self.test_songs} test songs ({self.shared / self.test_songs:.0%})"
+            told.append(f"test split {self.parts!r}: {what} share an artist with training; figures are optimistic")
+        if self.unassigned:
+            told.append(f"test split {self.parts!r}: {self.unassigned} songs are in no official part and are left out")
+        return told
+
+
+def split_report(segments: CorpusSegments, protocol: Protocol) -> SplitReport | None:
+    """Describe the official test split of a protocol; None where it has folds."""
+    if protocol.test_split is None:
+        return None
+    train, test = official_split(segments.songs, test=protocol.test_split)
+    groups = segments.groups()
+    learnt = {groups[i] for i in train}
+    shared = sum(groups[i] in learnt for i in test)
+    left = len(segments.songs) - len(train) - len(test)
+    return SplitReport(protocol.test_split, len(train), len(test), shared, left)
 
 
 def _labelled_songs(

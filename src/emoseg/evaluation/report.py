@@ -16,15 +16,22 @@ def print_result(result: dict[str, Any], console: Console) -> None:
     corpus, protocol = result["corpus"], result["protocol"]
     seeds = len(protocol["seeds"])
     labelled = "" if protocol["fraction"] == 1 else f", {protocol['fraction']:.0%} of the training songs labelled"
+    split = protocol.get("test_split")
+    parted = f"{protocol['folds']} folds"
+    if split:
+        parted = f"{split['train_songs']} to learn from, {split['test_songs']} of {split['parts']} to test on"
     console.print(
-        f"{corpus['name']}: {corpus['songs']} songs, {corpus['segments']} segments; {protocol['folds']} folds x "
+        f"{corpus['name']}: {corpus['songs']} songs, {corpus['segments']} segments; {parted} x "
         f"{seeds} seed{'s' * (seeds != 1)}, grouped by {protocol['group']}, noise {protocol['noise']}{labelled}",
         highlight=False,
     )
+    for line in split["warnings"] if split else []:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in corpus["left_out"]:
         console.print(f"left out: {line}", highlight=False, markup=False, soft_wrap=True)
     _print_scores(result, console)
     _print_detection(result, console)
+    _print_detection_real(result, console)
 
 
 def _print_scores(result: dict[str, Any], console: Console) -> None:
@@ -79,14 +86,53 @@ def _print_detection(result: dict[str, Any], console: Console) -> None:
     }
     detections = {name: m["detection"] for name, m in result["methods"].items()}
     shown = {title: column for title, column in columns.items() if any(column[0] in d for d in detections.values())}
-    rates = sorted({round(d["true_rate"], 4) for d in detections.values()})
+    rates = sorted({round(d["true_rate"], 4) for d in detections.values() if "true_rate" in d})
     counted = next((f", {d['wrong']:.0f} in a training" for d in detections.values() if "wrong" in d), "")
-    known = f"{rates[0]:.1%}{counted}" if rates[0] else "none known"
+    known = f"{rates[0]:.1%}{counted}" if any(rates) else "none known"
     console.print(f"\nwrong labels among the training segments: {known}", highlight=False)
     table = Table("labels", *shown, box=None)
     for name, found in detections.items():
         table.add_row(name, *(form.format(found[key]) if key in found else "" for key, form in shown.values()))
     console.print(table)
+
+
+def _print_detection_real(result: dict[str, Any], console: Console) -> None:
+    """Print a table a margin: how well each method finds labels that are wrong by the corpus' own truth."""
+    from rich.table import Table
+
+    found = {name: m["detection_real"] for name, m in result["methods"].items() if m.get("detection_real")}
+    if not found:
+        return
+    bases = list(dict.fromkeys(row["minus"] for row in result["differences"]))
+    differences = {(row["method"], row["minus"]): row["detection_real"] for row in result["differences"]}
+    for i, first in enumerate(next(iter(found.values()))):
+        where = f", at least {first['margin']:g} from the axes" if first["margin"] else ""
+        counted = f"{first['wrong']} of {first['units']} {first['unit']}s"
+        rate = "" if first["base_rate"] is None else f" ({first['base_rate']:.1%})"
+        console.print(
+            f"\nwrong by the corpus' own truth{where}: {counted}{rate} of {first['songs']} songs, "
+            f"{first['mixed_songs']} of which have both kinds",
+            highlight=False,
+        )
+        if first["auroc"] is None:
+            continue
+        table = Table("truth", "AUROC", "95 %", "AP", "within songs", "95 %", *(f"- {b}" for b in bases), box=None)
+        for name, margins in found.items():
+            figures = margins[i]
+            of_bases = [differences[name, base][i] if name != base else None for base in bases]
+            table.add_row(
+                name,
+                *(_score(figures[key]) for key in ("auroc", "interval", "average_precision")),
+                *(_score(figures[key]) for key in ("within_song", "within_interval")),
+                *(_points(d if d and d["interval"] else None) for d in of_bases),
+            )
+        console.print(table)
+
+
+def _score(value: float | list[float] | tuple[float, float] | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else "{:.3f}-{:.3f}".format(*value)
 
 
 def unfinished_folder(out: Path) -> Path:
