@@ -71,6 +71,9 @@ Split = Annotated[str | None, typer.Option(metavar="NAME[+NAME]", help="Only son
 Audio = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Folder of the recordings, where they are not below PATH.")
 ]
+SoftLabels = Annotated[
+    bool, typer.Option("--soft-labels", help="Learn from the corpus' soft labels, such as shares of listeners.")
+]
 Cache = Annotated[
     Path | None, typer.Option(help="Folder of the feature store; default: EMOSEG_CACHE or ~/.cache/emoseg.")
 ]
@@ -466,13 +469,18 @@ def _load(
     return load_corpus(corpus, CorpusOptions(space, threshold, margin, labels, split, audio))
 
 
-def _train_config(config: Path | None, frontend: str | None, method: str | None = None) -> TrainConfig:
+def _train_config(
+    config: Path | None, frontend: str | None, method: str | None = None, *, soft_labels: bool
+) -> TrainConfig:
     """Read the settings and put the options over them."""
     from emoseg.config import load_train_config, parse_frontends, replace_settings
 
     settings = load_train_config(config)
     if frontend:
         settings = replace_settings(settings, frontends=parse_frontends(frontend))
+    if soft_labels:
+        learning = settings.learning.model_copy(update={"soft_labels": True})
+        settings = replace_settings(settings, learning=learning)
     return replace_settings(settings, method=method) if method else settings
 
 
@@ -483,6 +491,7 @@ def train(
     method: Annotated[str | None, typer.Option(help="A method; see docs/methods.md.")] = None,
     frontend: Frontends = None,
     config: ConfigFile = None,
+    soft_labels: SoftLabels = False,
     space: Space = None,
     threshold: Threshold = None,
     margin: Margin = 0.0,
@@ -497,7 +506,7 @@ def train(
     """Learn a model folder from a corpus; the same command goes on after an interruption."""
     from emoseg.training import train as learn_model
 
-    settings = _train_config(config, frontend, method)
+    settings = _train_config(config, frontend, method, soft_labels=soft_labels)
     songs = _load(corpus, space, threshold, margin, labels, split, audio)
     trained = learn_model(songs, out, config=settings, seed=seed, workers=workers, cache=cache, quiet=quiet)
     for line in trained.left_out:
@@ -520,6 +529,7 @@ def evaluate(
     ] = None,
     frontend: Frontends = None,
     config: ConfigFile = None,
+    soft_labels: SoftLabels = False,
     folds: Annotated[int | None, typer.Option(min=2, help="Default: 10.")] = None,
     test_split: Annotated[
         str | None,
@@ -566,7 +576,7 @@ def evaluate(
     result = run(
         _load(corpus, space, threshold, margin, labels, split, audio),
         protocol,
-        config=_train_config(config, frontend),
+        config=_train_config(config, frontend, soft_labels=soft_labels),
         workers=workers,
         cache=cache,
         work=unfinished_folder(out),

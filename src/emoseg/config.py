@@ -197,6 +197,11 @@ class LearningConfig(_Frozen):
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of the one-cycle schedule.")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay.")
     mixup_alpha: float = Field(0.5, ge=0, description="Mixup's Beta parameter, where a method mixes; 0 turns it off.")
+    soft_labels: bool = Field(
+        False,
+        description="Learn from the share of listeners, annotators or mood tags that a corpus has for each label, "
+        "instead of the one label; the label stays what early stopping, the song model and detection go by.",
+    )
     members: int = Field(
         4, ge=2, description="Song folds of the training set: one member is learnt without each, all are averaged."
     )

@@ -106,7 +106,12 @@ def train(
     song_folds(segments.song_labels, segments.groups(), **parts, label_names=corpus.space.labels)  # says early if not
     work = _work_folder(out, config_hash(config, f"seed {seed}", corpus_hash(segments)))
     data = TrainingSet(
-        segments.table.features, segments.inherited, segments.song, segments.groups(), len(corpus.space.labels)
+        segments.table.features,
+        segments.inherited,
+        segments.song,
+        segments.groups(),
+        len(corpus.space.labels),
+        segments.soft if config.learning.soft_labels else None,
     )
     tables = segments.table.features
     epochs = {name: config.learning.for_features(table.ndim).epochs for name, table in tables.items()}

@@ -18,6 +18,7 @@ from emoseg import metrics
 from emoseg.cli import app
 from emoseg.config import LearningConfig, SsslConfig, TrainConfig
 from emoseg.corpora import Corpus, load_corpus
+from emoseg.corpora.detection import auroc_differences, detection_figures
 from emoseg.corpora.noise import NoiseSpec
 from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.splits import song_folds
@@ -26,11 +27,12 @@ from emoseg.errors import ConfigError, CorpusError, MissingExtraError
 from emoseg.evaluation import Protocol, evaluate, jobs, print_result, unfinished_folder, write_result
 from emoseg.evaluation.figure import require_figure, write_figure
 from emoseg.evaluation.measures import difference, fair_baseline, make_result
-from emoseg.evaluation.protocol import Fold, make_fold
+from emoseg.evaluation.protocol import Fold, make_fold, soft_targets, split_report
 from emoseg.learning.methods.base import MethodFit, Prediction
 from emoseg.types import UNLABELLED, Float64, Int64
 
 CONFIG = TrainConfig(learning=LearningConfig(epochs=3, members=2, sssl=SsslConfig(warmup_epochs=1)))
+SOFT = CONFIG.learning.model_copy(update={"soft_labels": True})
 BOTH = Protocol(("mixup", "sssl"), folds=2, seeds=1, group="none")
 
 
@@ -42,6 +44,7 @@ class Learning(NamedTuple):
     given: list[int]
     song: list[int]
     features: Float64
+    soft: Float64 | None
 
 
 class Run(NamedTuple):
@@ -58,7 +61,7 @@ class Lab(NamedTuple):
     segments: CorpusSegments
     cache: Path
 
-    def run(self, protocol: Protocol) -> Run:
+    def run(self, protocol: Protocol, config: TrainConfig = CONFIG) -> Run:
         """Evaluate in this process, and listen to what is learnt from and tested on."""
         from emoseg.learning import pipeline
 
@@ -69,7 +72,7 @@ class Lab(NamedTuple):
         def listening_learn(data: Any, **settings: Any) -> Any:
             heard = np.asarray(data.features["descriptors"], dtype=np.float64)
             given, song = data.given.tolist(), data.song.tolist()
-            learnings.append(Learning(settings["method"], settings["run"].seed, given, song, heard))
+            learnings.append(Learning(settings["method"], settings["run"].seed, given, song, heard, data.soft))
             return learn(data, **settings)
 
         def listening_run(job: Any) -> Any:
@@ -80,7 +83,7 @@ class Lab(NamedTuple):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pipeline, "learn", listening_learn)
             patch.setattr(jobs, "run_job", listening_run)
-            result = evaluate(self.corpus, protocol, config=CONFIG, cache=self.cache, workers=1, quiet=True)
+            result = evaluate(self.corpus, protocol, config=config, cache=self.cache, workers=1, quiet=True)
         return Run(result, learnings, outcomes)
 
 
@@ -145,6 +148,7 @@ def test_the_result_says_everything(plain: Run, lab: Lab) -> None:
             "calibration_error_before",
             "segment_macro_f1",
             "detection",
+            "detection_real",
             "seconds",
             "folds",
         } == set(method)
@@ -334,7 +338,9 @@ def test_a_fold_without_wrong_labels_leaves_detection_to_the_rest(plain: Run, la
     protocol = replace(BOTH, folds=3)
     outcomes |= {(method, 0, 2): outcomes[method, 0, 1] for method in BOTH.methods}
     for where in range(3):
-        altered = {**outcomes, ("sssl", 0, where): bare}
+        instead = outcomes["sssl", 0, where]
+        changed = replace(bare, clean_rows=instead.clean_rows, clean=instead.clean)
+        altered = {**outcomes, ("sssl", 0, where): changed}
         found = make_result(lab.corpus, lab.segments, protocol, CONFIG, altered)["methods"]["sssl"]["detection"]
         assert found == {**dict.fromkeys(keys, pytest.approx(0.25, abs=0.6)), "flagged_by_class": {}}
 
@@ -381,6 +387,8 @@ def test_noise_that_takes_a_label_away_is_told_as_such(lab: Lab, monkeypatch: py
     [
         ({"methods": ("inherit", "best")}, "method 'best' is unknown; choose from inherit, mixup"),
         ({"methods": ("inherit", "inherit")}, "method 'inherit' is named twice"),
+        ({"folds": 1}, "folds 1: must be 2 or more"),
+        ({"test_split": "test"}, "folds 2: must be 1 with the test split 'test'"),
         ({"fraction": 0.0}, "fraction 0: must be above 0 and at most 1"),
         ({"fraction": 1.5}, "fraction 1.5: must be above 0 and at most 1"),
         ({"fraction": float("nan")}, "fraction nan: must be above 0 and at most 1"),
@@ -389,6 +397,208 @@ def test_noise_that_takes_a_label_away_is_told_as_such(lab: Lab, monkeypatch: py
 def test_a_protocol_is_checked(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(BOTH, **changes)
+
+
+# --- detection against what a corpus knows ---------------------------------------------------------------------------
+
+
+def test_detection_is_measured_once_on_means_over_trainings(lab: Lab) -> None:
+    run = lab.run(replace(BOTH, folds=3, seeds=2, group="none"))
+    means = {}
+    for name, method in run.result["methods"].items():
+        total, times = np.zeros(64), np.zeros(64)
+        for m, _, _, outcome in run.outcomes:
+            if m == name:
+                assert np.array_equal(np.unique(lab.segments.song[outcome.clean_rows]), outcome_train(outcome))
+                total[outcome.clean_rows] += outcome.clean
+                times[outcome.clean_rows] += 1
+        assert (times == 4).all(), "two of three folds, of two seeds"
+        means[name] = total / times
+        [expected] = detection_figures(means[name], lab.segments)
+        [found] = method["detection_real"]
+        assert found == expected.to_json()
+        assert found["unit"] == "segment"
+        assert (found["units"], found["songs"]) == (64, 16)
+        assert found["wrong"] == int((lab.segments.true != lab.segments.inherited).sum())
+    [difference_of] = run.result["differences"]
+    [paired] = auroc_differences(means["sssl"], means["mixup"], lab.segments)
+    assert difference_of["detection_real"] == [paired.to_json()]
+    screen = io.StringIO()
+    print_result(run.result, Console(file=screen, width=100))
+    text = screen.getvalue()
+    assert f"wrong by the corpus' own truth: {found['wrong']} of 64 segments ({found['base_rate']:.1%}) of 16" in text
+    low, high = found["interval"]
+    assert f"{found['auroc']:.3f}  {low:.3f}-{high:.3f}  {found['average_precision']:.3f}" in text
+    assert f"{100 * paired.to_json()['mean']:+.1f} (" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def outcome_train(outcome: Any) -> Int64:
+    return np.setdiff1d(np.arange(16), outcome.test)
+
+
+def test_injected_noise_has_no_figures_of_real_truth(noisy: Run) -> None:
+    assert all("detection_real" not in method for method in noisy.result["methods"].values())
+    assert "detection_real" not in noisy.result["differences"][0]
+
+
+def test_a_corpus_that_knows_nothing_has_the_same_result_as_ever(lab: Lab, plain: Run) -> None:
+    outcomes = {(m, s, f): o for m, s, f, o in plain.outcomes}
+    bare = replace(lab.segments, true=None, known=None, margin=None)
+    result = make_result(lab.corpus, bare, BOTH, CONFIG, outcomes)
+    assert all("detection_real" not in method for method in result["methods"].values())
+    assert list(result["differences"][0]) == ["method", "minus", "macro_f1"]
+    assert list(result["protocol"]) == ["folds", "seeds", "group", "noise", "fraction"]
+
+
+def test_only_what_is_known_counts(lab: Lab) -> None:
+    assert lab.segments.true is not None
+    assert lab.segments.known is not None
+    known = lab.segments.known & (np.arange(64) % 4 > 1)
+    partly = replace(lab.segments, known=known)
+    fold = make_fold(partly, BOTH, classes=4, seed=0, fold=0)
+    n = len(fold.rows)
+    fit, _ = planted_fit(fold.given, fold.true, [0.9] * n, [0] * n)
+    wrong = (lab.segments.true != lab.segments.inherited)[fold.rows]
+    found = jobs.detection(fit, fold, lab.segments.song[fold.rows], 4, by_song=False)
+    assert found["wrong"] == wrong[known[fold.rows]].sum() < wrong.sum()
+    assert found["true_rate"] == pytest.approx(wrong[known[fold.rows]].mean())
+    nothing = replace(fold, known=np.zeros(n, dtype=bool))
+    assert "true_rate" not in jobs.detection(fit, nothing, lab.segments.song[fold.rows], 4, by_song=False)
+
+
+# --- official parts --------------------------------------------------------------------------------------------------
+
+
+def in_parts(lab: Lab, *, artists: bool = True) -> Lab:
+    """Of the four songs of a label, one is in each of three parts, and the last in "test" or in none.
+
+    The artist "both" has two songs in "test" and one in "train".
+    """
+    parts = {"Q1": "test", "Q2": "test", "Q3": None, "Q4": None}
+    songs, seen = [], Counter[str]()
+    for i, song in enumerate(lab.corpus.songs):
+        part = ("test", "train", "val", parts[song.label])[seen[song.label]]
+        both = (song.label, seen[song.label]) in (("Q1", 0), ("Q2", 0), ("Q1", 1))
+        songs.append(replace(song, split=part, artist=("both" if both else f"artist {i}") if artists else None))
+        seen[song.label] += 1
+    return lab._replace(corpus=replace(lab.corpus, songs=tuple(songs)))
+
+
+def test_an_official_part_is_tested_and_the_others_are_learnt_from(lab: Lab) -> None:
+    protocol = Protocol(("mixup", "inherit"), folds=1, seeds=2, group="none", test_split="test")
+    message = r"2 of the 6 test songs \(33%\) share an artist"
+    with pytest.warns(UserWarning, match=message), pytest.warns(UserWarning, match="2 songs are in no official part"):
+        run = in_parts(lab).run(protocol)
+    parts = [song.split for song in in_parts(lab).corpus.songs]
+    test = [i for i in range(16) if parts[i] == "test"]
+    train = [i for i in range(16) if parts[i] in ("train", "val")]
+    assert len(run.learnings) == 4
+    for _, _, _, outcome in run.outcomes:
+        assert outcome.test.tolist() == test
+        assert np.unique(lab.segments.song[outcome.clean_rows]).tolist() == train
+    assert len({learning.seed for learning in run.learnings}) == 2
+    split = dict(run.result["protocol"]["test_split"])
+    warnings = split.pop("warnings")
+    assert split == {"parts": "test", "train_songs": 8, "test_songs": 6, "shared": 2, "unassigned": 2}
+    assert len(warnings) == 2
+    reference = lab.segments.song_labels[test]
+    for name, method in run.result["methods"].items():
+        estimates = [o.song.argmax(axis=1) for m, _, _, o in run.outcomes if m == name]
+        scores = [metrics.macro_f1(reference, e, 4) for e in estimates]
+        assert method["macro_f1"]["by_seed"] == pytest.approx(scores)
+        assert method["accuracy"] == pytest.approx(np.mean([e == reference for e in estimates]))
+        assert [(row["seed"], row["fold"], row["songs"]) for row in method["folds"]] == [(0, 0, 6), (1, 0, 6)]
+        assert method["detection_real"][0]["songs"] == 8
+    assert json.loads(json.dumps(run.result, allow_nan=False)) == run.result
+    screen = io.StringIO()
+    print_result(run.result, Console(file=screen, width=100))
+    assert "8 to learn from, 6 of test to test on x 2 seeds" in screen.getvalue()
+    assert all(warning in screen.getvalue() for warning in warnings)
+
+
+def test_a_label_that_the_test_part_lacks_has_no_recall(lab: Lab) -> None:
+    songs = [
+        replace(s, artist=None, split="test" if s.label in ("Q1", "Q2") and i % 2 else "train")
+        for i, s in enumerate(lab.corpus.songs)
+    ]
+    protocol = Protocol(("mixup",), folds=1, seeds=1, group="none", test_split="test")
+    assert {songs[i].label for i in range(16) if songs[i].split == "test"} == {"Q1", "Q2"}
+    result = lab._replace(corpus=replace(lab.corpus, songs=tuple(songs))).run(protocol).result
+    assert set(result["methods"]["mixup"]["recall"]) == {"Q1", "Q2"}
+    json.dumps(result, allow_nan=False)
+
+
+def test_several_parts_and_parts_that_are_none(lab: Lab) -> None:
+    segments = replace(lab.segments, songs=in_parts(lab, artists=False).corpus.songs)
+    protocol = Protocol(("mixup",), folds=1, test_split="test+val")
+    report = split_report(segments, protocol)
+    assert report is not None
+    assert (report.train_songs, report.test_songs, report.shared, report.unassigned) == (4, 10, 0, 2)
+    for wrong, message in (
+        ("dev", "test split 'dev': no song is in 'dev'; the official parts with usable audio are test, train, val"),
+        ("test+train+val", r"test split 'test\+train\+val': leaves no part to learn from"),
+        ("", "test split '': no song is in ''"),
+    ):
+        with pytest.raises(CorpusError, match=message):
+            make_fold(segments, replace(protocol, test_split=wrong), classes=4, seed=0, fold=0)
+    with pytest.raises(CorpusError, match="no song is in 'test'; the official parts with usable audio are none"):
+        make_fold(lab.segments, replace(protocol, test_split="test"), classes=4, seed=0, fold=0)
+
+
+def test_too_little_outside_the_test_part_is_told(lab: Lab) -> None:
+    protocol = Protocol(("mixup",), folds=1, seeds=1, group="none", test_split="test+val")
+    with pytest.raises(
+        CorpusError, match=r"test split 'test\+val': the other parts leave too little to learn from: lab"
+    ):
+        in_parts(lab).run(protocol)
+
+
+# --- soft labels -----------------------------------------------------------------------------------------------------
+
+
+def softly(lab: Lab) -> Lab:
+    """Let seven of ten listeners hear the label of each song, and the others the next one."""
+    soft = 0.7 * np.eye(4) + 0.3 * np.roll(np.eye(4), 1, axis=1)
+    songs = (replace(s, soft=tuple(soft[lab.corpus.space.index(s.label)])) for s in lab.corpus.songs)
+    return lab._replace(corpus=replace(lab.corpus, songs=tuple(songs)))
+
+
+def test_soft_labels_are_learnt_from_only_if_asked_for(lab: Lab, plain: Run) -> None:
+    given = softly(lab)
+    off = given.run(BOTH)
+    assert without_seconds(off.result) == without_seconds(plain.result)
+    on = given.run(BOTH, CONFIG.model_copy(update={"learning": SOFT}))
+    for learning in on.learnings:
+        assert learning.soft is not None
+        assert (learning.soft.argmax(axis=1) == learning.given).all()
+        assert np.allclose(learning.soft.max(axis=1), 0.7)
+        [without] = [x for x in plain.learnings if (x.method, x.seed) == (learning.method, learning.seed)]
+        assert without.soft is None
+        assert learning.given == without.given
+    assert on.result["config"]["learning"]["soft_labels"]
+    for (_, _, _, a), (_, _, _, b) in zip(on.outcomes, plain.outcomes, strict=True):
+        assert a.uncalibrated.max(axis=1).mean() < b.uncalibrated.max(axis=1).mean(), "softer targets, softer answers"
+
+
+@pytest.mark.parametrize("kind", ["segment", "song", "splice"])
+def test_noise_makes_certain_what_it_changes(lab: Lab, kind: Any) -> None:
+    soft = np.array([song.soft for song in softly(lab).corpus.songs])
+    segments = replace(lab.segments, song_soft=soft)
+    fold = make_fold(segments, replace(BOTH, noise=NoiseSpec(kind, 0.5), fraction=0.9), classes=4, seed=0, fold=0)
+    targets = soft_targets(segments, fold)
+    assert targets is not None
+    changed = (fold.given != segments.inherited[fold.rows]) | (fold.source != np.arange(len(fold.rows)))
+    changed &= fold.given != UNLABELLED
+    assert 0 < changed.sum() < len(changed)
+    assert np.array_equal(targets[changed], np.eye(4)[fold.given[changed]])
+    assert np.array_equal(targets[~changed], soft[segments.song[fold.rows]][~changed])
+    assert soft_targets(lab.segments, fold) is None
+
+
+def test_soft_labels_that_a_corpus_has_not(lab: Lab) -> None:
+    with pytest.raises(CorpusError, match="the corpus 'synth' has no soft labels to learn from"):
+        lab.run(BOTH, CONFIG.model_copy(update={"learning": SOFT}))
 
 
 # --- few labels ------------------------------------------------------------------------------------------------------

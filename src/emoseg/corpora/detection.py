@@ -69,7 +69,7 @@ class DetectionFigures:
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures for a result file."""
-        return asdict(self)
+        return _with_lists(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,12 @@ class AurocDifference:
 
     def to_json(self) -> dict[str, Any]:
         """Return the difference for a result file."""
-        return asdict(self)
+        return _with_lists(asdict(self))
+
+
+def _with_lists(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what a JSON file gives back: it knows no tuples."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 @dataclass(frozen=True)

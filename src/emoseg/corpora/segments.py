@@ -60,6 +60,11 @@ class CorpusSegments:
         """The label of each segment's song, shape (S,)."""
         return self.song_labels[self.song]
 
+    @property
+    def soft(self) -> Float64 | None:
+        """The soft label of each segment's song, shape (S, K); None where `song_soft` is."""
+        return None if self.song_soft is None else self.song_soft[self.song]
+
     def groups(self, by: str = "artist") -> list[str]:
         """Return what splits must keep together for each song: its artist, or with ``"none"`` only the song."""
         return [song.group if by == "artist" else song.own_group for song in self.songs]
@@ -73,9 +78,11 @@ def load_segments(
     Raises
     ------
     CorpusError
-        The corpus has errors, or fewer than two labels have a song with usable audio.
+        The corpus has errors, a label has no song with usable audio, or soft labels are to be learnt and it has none.
     """
     corpus.require_usable()
+    if config.learning.soft_labels and not any(song.soft for song in corpus.songs):
+        raise CorpusError(f"{corpus.root}: the corpus {corpus.name!r} has no soft labels to learn from")
     table = load_features(
         [song.path for song in corpus.songs],
         segment=config.segment,

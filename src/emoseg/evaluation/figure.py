@@ -73,12 +73,10 @@ def _title(result: dict[str, Any]) -> str:
     seeds = len(protocol["seeds"])
     labelled = "" if protocol["fraction"] == 1 else f", {protocol['fraction']:.0%} labelled"
     split = protocol.get("test_split")
-    parted = f"{protocol['folds']} folds by {protocol['group']}"
-    if split:
-        parted = f"tested on {split['parts']} ({split['test_songs']})"
+    parted = f"{split['test_songs']} tested ({split['parts']})" if split else f"{protocol['folds']} folds"
     return (
-        f"{corpus['name']}, {corpus['songs']} songs, {parted}, {seeds} seed{'s' * (seeds != 1)}, "
-        f"noise {protocol['noise']}{labelled}"
+        f"{corpus['name']}, {corpus['songs']} songs, {parted} x {seeds} seed{'s' * (seeds != 1)} by "
+        f"{protocol['group']}, noise {protocol['noise']}{labelled}"
     )
 
 

@@ -19,7 +19,7 @@ from emoseg import metrics
 from emoseg.config import MethodName, TrainConfig
 from emoseg.corpora.segments import CorpusSegments
 from emoseg.errors import ConfigError
-from emoseg.evaluation.protocol import Fold, Protocol, make_fold
+from emoseg.evaluation.protocol import Fold, Protocol, make_fold, soft_targets
 from emoseg.types import UNLABELLED, Float64, Int64
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ def run_job(job: Job) -> Outcome:
         np.searchsorted(fold.train, segments.song[fold.rows]),
         [groups[i] for i in fold.train],
         classes,
+        soft_targets(segments, fold) if job.config.learning.soft_labels else None,
     )
     started = time.process_time()
     learned = learn(data, method=job.method, run=Run(job.config.learning, seed=job.seed * 100 + job.fold))

@@ -14,7 +14,7 @@ from emoseg.corpora.noise import NoiseSpec, inject_noise
 from emoseg.corpora.segments import CorpusSegments
 from emoseg.corpora.splits import labelled_share, official_split, song_folds
 from emoseg.errors import ConfigError, CorpusError
-from emoseg.types import UNLABELLED, Int64
+from emoseg.types import UNLABELLED, Float64, Int64
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,21 @@ def make_fold(segments: CorpusSegments, protocol: Protocol, *, classes: int, see
     if protocol.noise.kind == "none" and segments.true is not None and segments.known is not None:
         true, known = segments.true[rows], segments.known[rows]
     return Fold(train, test, rows, test_rows, given, true, known, source)
+
+
+def soft_targets(segments: CorpusSegments, fold: Fold) -> Float64 | None:
+    """Return the soft labels of the training segments, shape (S, K); None where the corpus has none.
+
+    Where noise changed the label of a segment, or its sound, the given label is certain: what listeners said was of
+    another label, or of other sound.
+    """
+    if segments.soft is None:
+        return None
+    soft = segments.soft[fold.rows]
+    changed = (fold.given != segments.inherited[fold.rows]) | (fold.source != np.arange(len(fold.rows)))
+    changed &= fold.given != UNLABELLED
+    soft[changed] = np.eye(soft.shape[1])[fold.given[changed]]
+    return soft
 
 
 def _parted(segments: CorpusSegments, protocol: Protocol, seed: int, fold: int) -> tuple[Int64, Int64]:

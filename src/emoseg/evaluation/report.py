@@ -129,7 +129,7 @@ def _print_detection_real(result: dict[str, Any], console: Console) -> None:
         console.print(table)
 
 
-def _score(value: float | list[float] | tuple[float, float] | None) -> str:
+def _score(value: float | list[float] | None) -> str:
     if value is None:
         return ""
     return f"{value:.3f}" if isinstance(value, float) else "{:.3f}-{:.3f}".format(*value)

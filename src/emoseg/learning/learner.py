@@ -48,6 +48,8 @@ class LearningSet:
         Artist (or other group) of each song.
     classes : int
         Number of labels K.
+    soft : array, shape (S, K), or None
+        What plain learning takes for the labels where these are soft; None: the one-hot given ones.
     """
 
     features: NDArray[np.floating]
@@ -55,6 +57,7 @@ class LearningSet:
     song: Int64
     groups: Sequence[str]
     classes: int
+    soft: Float64 | None = None
 
     def song_labels(self) -> Int64:
         """Return each song's given label, shape (N,): that of most of its segments, or `UNLABELLED`."""
@@ -134,7 +137,7 @@ def cross_fit(
         Segments that may be learnt from; default all. Held-out predictions are made for all, and the parts do not
         depend on it: a second round can leave segments out.
     targets : array, shape (S, K), optional
-        What is learnt instead of the one-hot given labels; held-out scores keep to the given labels.
+        What is learnt instead of the set's labels, soft or given; held-out scores keep to the given labels.
     workers : int
         Processes; the result does not depend on it.
     work : Path, optional
@@ -154,7 +157,7 @@ def cross_fit(
             classes=data.classes,
             part=part,
             learnable=learnable,
-            targets=targets,
+            targets=data.soft if targets is None else targets,
             member=m,
             work=work / f"member{m}" if work else None,
         )

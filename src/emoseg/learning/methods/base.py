@@ -44,6 +44,8 @@ class TrainingSet:
         Artist (or other group) of each song.
     classes : int
         Number of labels K.
+    soft : array, shape (S, K), or None
+        What plain learning takes for the labels where these are soft; None: the one-hot given ones.
     """
 
     features: Mapping[str, NDArray[np.floating]]
@@ -51,10 +53,11 @@ class TrainingSet:
     song: Int64
     groups: Sequence[str]
     classes: int
+    soft: Float64 | None = None
 
     def of(self, frontend: str) -> LearningSet:
         """Return the set with the features of one frontend."""
-        return LearningSet(self.features[frontend], self.given, self.song, self.groups, self.classes)
+        return LearningSet(self.features[frontend], self.given, self.song, self.groups, self.classes, self.soft)
 
     def song_labels(self) -> Int64:
         """Return each song's given label, shape (N,): that of most of its segments, or `UNLABELLED`."""

@@ -87,14 +87,14 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet) -> LabelEvidence:
     rate = segments.rate if segments.rate > NEGLIGIBLE else 0.0
     cut = np.quantile(score, rate)
     clean = expit(score - cut)
-    one_hot = np.eye(data.classes)[given]
-    relearnt = trust * one_hot + (1 - trust) * guesses
+    own = np.eye(data.classes)[given] if data.soft is None else data.soft[rows]
+    relearnt = trust * own + (1 - trust) * guesses
     return LabelEvidence(
         rate=rate,
         song_rate=song_rate,
         clean=_spread(clean, rows, len(data.given)),
         guesses=_spread(guesses, rows, len(data.given)),
-        targets=_spread(np.where((clean < 0.5)[:, None], relearnt, one_hot), rows, len(data.given), elsewhere=0.0),
+        targets=_spread(np.where((clean < 0.5)[:, None], relearnt, own), rows, len(data.given), elsewhere=0.0),
     )
 
 

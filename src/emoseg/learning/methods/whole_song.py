@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Predictor, Run, TrainingSet, joined
 from emoseg.learning.methods.inherit import Mixup
-from emoseg.song import song_summaries
+from emoseg.song import song_mean, song_summaries
 from emoseg.types import UNLABELLED, Float64, Int64
 
 
@@ -54,6 +54,7 @@ class WholeSong(Method):
             np.arange(len(labels)),
             data.groups,
             data.classes,
+            None if data.soft is None else song_mean(data.soft, data.song)[np.unique(data.song, return_index=True)[1]],
         )
         batch = max(4, round(run.config.batch * len(labels) / len(data.song)))
         config = run.config.model_copy(update={"batch": batch})
