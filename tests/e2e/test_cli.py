@@ -578,10 +578,20 @@ def test_evaluate_says_early_what_is_wrong(lab: Lab, call: Call, tmp_path: Path)
     refused(call(*start, "--out", out, "--figure", tmp_path / "f.gif"), "a figure must end in .png, .svg, .pdf")
     refused(call(*start, "--out", out), "10 folds need at least 10 different artists or songs; found 4")
     refused(call(*start, "--out", out, "--group", "none", "--folds", "17"), "17 folds need at least 17", "found 16")
+    split = ("--out", out, "--test-split", "test")
+    refused(call(*start, *split, "--folds", "10"), "--folds and --test-split: give one of them")
+    refused(call(*start, *split), "test split 'test': no song is in 'test'; the official parts", "are none")
+    refused(call(*start, "--out", out, "--soft-labels"), "the corpus 'synth' has no soft labels to learn from")
     assert list(tmp_path.iterdir()) == []
 
 
 # --- corpus ----------------------------------------------------------------------------------------------------------
+
+
+def test_train_with_soft_labels_that_are_not_there(lab: Lab, call: Call, tmp_path: Path) -> None:
+    outcome = call("train", f"synth:{lab.corpus}", "--out", tmp_path / "m", "--soft-labels", "--cache", lab.cache)
+    refused(outcome, f"{lab.corpus}: the corpus 'synth' has no soft labels to learn from")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_corpus_check_of_a_good_corpus(lab: Lab, call: Call) -> None:

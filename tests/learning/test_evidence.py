@@ -77,6 +77,17 @@ def test_odd_stretches_are_found_and_relearnt() -> None:
     assert (fit.guesses.argmax(axis=1) == data.true)[fit.flagged].mean() > 0.85
 
 
+def test_labels_that_are_trusted_stay_soft() -> None:
+    data = blobs(4, stretches=0.5)
+    songs = replace(training_set(data), soft=0.8 * np.eye(3)[data.given] + 0.2 / 3)
+    found = weigh_labels(Run(SMALL, 0).cross_fit(songs.of("blobs"), Mixup, name="first"), songs)
+    trusted = found.clean >= 0.5
+    assert songs.soft is not None
+    assert 0.6 < trusted.mean() < 0.9
+    np.testing.assert_array_equal(found.targets[trusted], songs.soft[trusted])
+    assert (found.targets[~trusted].argmax(axis=1) == data.true[~trusted]).mean() > 0.8
+
+
 def test_labels_given_one_by_one_are_judged_by_their_sisters() -> None:
     data = blobs(5, flips=0.3)
     fit = METHODS["emoseg"].fit(training_set(data), Run(SMALL, 0))

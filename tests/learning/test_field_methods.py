@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from planted import SMALL, Blobs, blobs
 from emoseg.config import AttentionMilConfig, DivideMixConfig, ElrConfig, LearningConfig, MeanTeacherConfig, MethodName
 from emoseg.errors import ConfigError, MissingExtraError
 from emoseg.learning import semisup
-from emoseg.learning.learner import song_parts
+from emoseg.learning.learner import LearningSet, song_parts
 from emoseg.learning.methods import METHODS
 from emoseg.learning.methods.attention_mil import AttentionTrainer, GatedAttention, bag_logits, bag_softmax
 from emoseg.learning.methods.base import CrossFitted, Method, Run, TrainingSet
@@ -30,7 +30,7 @@ from emoseg.learning.pipeline import Learned, learn
 from emoseg.learning.trainer import Trainer
 from emoseg.metrics import auroc
 from emoseg.song import song_summaries
-from emoseg.types import UNLABELLED, Int64
+from emoseg.types import UNLABELLED, Float64, Int64
 
 T = TypeVar("T", bound=Trainer)
 QUICK = SMALL.model_copy(update={"epochs": 8, "members": 2, "dividemix": DivideMixConfig(warmup_epochs=3)})
@@ -90,6 +90,24 @@ def test_whole_songs_are_learnt_from_one_row_each() -> None:
     deviations = [float(np.std([0, 1, 2, 6, 7, 8])), float(np.std([3, 4, 5, 9, 10, 11]))]
     expected = np.array([[4.0, 7.0, *deviations]])
     np.testing.assert_allclose(song_summaries(pictures, np.array([0, 0])), expected, rtol=1e-6)
+
+
+def test_a_whole_song_has_the_mean_of_its_segments_soft_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = replace(training_set(blobs(0)), soft=np.full((360, 3), 1 / 3))
+    assert data.soft is not None
+    data.soft[:3] = (1, 0, 0)
+    heard: list[Float64] = []
+
+    def cross_fit(self: Run, songs: LearningSet, *_: Any, **__: Any) -> None:
+        assert songs.soft is not None
+        heard.append(songs.soft)
+        raise InterruptedError
+
+    monkeypatch.setattr(Run, "cross_fit", cross_fit)
+    with pytest.raises(InterruptedError):
+        METHODS["whole-song"].fit(data, Run(QUICK, 0))
+    np.testing.assert_allclose(heard[0][:2], [[2 / 3, 1 / 6, 1 / 6], [1 / 3, 1 / 3, 1 / 3]])
+    assert heard[0].shape == (60, 3)
 
 
 def test_the_support_vector_machine_learns_songs() -> None:

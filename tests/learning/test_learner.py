@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from planted import SMALL, blobs
 from safetensors.numpy import load_file, save_file
 
 from emoseg.config import LearningConfig, NetworkConfig, SsslConfig
@@ -17,7 +19,7 @@ from emoseg.learning.learner import LearningSet, SegmentFit, cross_fit
 from emoseg.learning.methods.inherit import Mixup
 from emoseg.learning.methods.sssl import SelfLearner
 from emoseg.learning.trainer import State, Trainer
-from emoseg.types import Int64
+from emoseg.types import Float64, Int64
 
 TINY = LearningConfig(
     epochs=5,
@@ -283,3 +285,20 @@ def test_labels_are_judged_by_all_passes_even_where_an_early_one_is_chosen() -> 
 def test_a_song_has_the_label_of_most_of_its_segments() -> None:
     data = LearningSet(np.zeros((6, 1)), np.array([0, 2, 2, 1, 0, 0]), np.array([0, 0, 0, 1, 1, 1]), ["a", "b"], 3)
     np.testing.assert_array_equal(data.song_labels(), [2, 0])
+
+
+def test_soft_labels_are_learnt_unless_there_are_targets() -> None:
+    data, config = blobs(0).learning_set(), SMALL.model_copy(update={"members": 2})
+    one_hot = np.eye(3)[data.given]
+    soft = 0.6 * one_hot + 0.4 * np.roll(one_hot, 1, axis=1)
+
+    def fit(data: LearningSet, targets: Float64 | None = None) -> SegmentFit:
+        return cross_fit(data, trainer=Mixup, config=config, seed=7, targets=targets)
+
+    hard, softly = fit(data), fit(replace(data, soft=soft))
+    assert contents(softly) == contents(fit(data, soft))
+    assert softly.out_of_fold.max(axis=1).mean() < hard.out_of_fold.max(axis=1).mean()
+    # Where a method asks for other targets, these hold; and held-out scores go by the given labels in any case.
+    assert contents(fit(replace(data, soft=soft), one_hot)) == contents(hard)
+    assert max(hard.scores) > 0.9
+    assert max(fit(replace(data, soft=np.roll(one_hot, 1, axis=1))).scores) < 0.5

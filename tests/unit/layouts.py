@@ -123,14 +123,18 @@ def make_emomusic(root: Path) -> Path:
 
 
 def make_deam(root: Path) -> Path:
+    """Both tables of songs, with blanks in the headers; the second has columns of its own between."""
     averaged = root / "annotations" / "annotations averaged per song"
     ids = [str(i) for i in (*range(2, 14), *range(2001, 2005))]
     points = [QUADRANT_POINTS[f"Q{i % 4 + 1}"] for i in range(16)]
     static = [(song, 5 + 4 * v, 0.8, 5 + 4 * a, 0.8) for song, (v, a) in zip(ids, points, strict=True)]
     header = ["song_id", " valence_mean", " valence_std", " arousal_mean", " arousal_std"]
-    for name, chosen in (("1_2000", static[:12]), ("2000_2058", static[12:])):
-        table = averaged / "song_level" / f"static_annotations_averaged_songs_{name}.csv"
-        put(table, rows(header, chosen).encode())
+    table = averaged / "song_level" / "static_annotations_averaged_songs_1_2000.csv"
+    put(table, rows(header, static[:12]).encode())
+    extremes = [" valence_ max_mean", " valence_max_std"]
+    whole = [(*line[:3], 8.9, 0.1, *line[3:]) for line in static[12:]]
+    table = averaged / "song_level" / "static_annotations_averaged_songs_2000_2058.csv"
+    put(table, rows([*header[:3], *extremes, *header[3:]], whole).encode())
     columns = ["song_id", "sample_15000ms", "sample_15500ms"]
     for axis in (0, 1):
         table = averaged / "dynamic (per second annotations)" / f"{('valence', 'arousal')[axis]}.csv"

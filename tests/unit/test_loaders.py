@@ -23,6 +23,7 @@ from layouts import (
 )
 
 from emoseg.corpora import Corpus, CorpusOptions, load_corpus
+from emoseg.corpora.base import Song
 from emoseg.corpora.splits import official_split
 from emoseg.corpora.tables import number
 from emoseg.errors import ConfigError, CorpusError
@@ -89,7 +90,8 @@ def test_deam(tmp_path: Path) -> None:
     corpus = load_corpus(f"deam:{make_deam(tmp_path)}").require_usable()
     assert [song.split for song in corpus.songs].count("evaluation") == 4
     by_id = {song.id: song for song in corpus.songs}
-    assert by_id["2"].label == "Q1"
+    assert labels(corpus) == {song.id: f"Q{i % 4 + 1}" for i, song in enumerate(sorted(corpus.songs, key=deam_number))}
+    assert by_id["2004"].soft == pytest.approx(by_id["5"].soft)
     assert (by_id["2"].artist, by_id["10"].artist, by_id["2001"].artist) == ("artist 0", "artist 10", None)
     one, two = by_id["2"].over_time, by_id["3"].over_time
     assert one is not None
@@ -97,6 +99,22 @@ def test_deam(tmp_path: Path) -> None:
     assert (one.time_s, two.time_s) == ((15.0, 15.5), (15.0,))
     # The titles of the last table hold commas without quotes: no artist is guessed from such rows.
     assert sum("metadata_2015.csv: row" in p.message and p.severity == "warning" for p in corpus.problems) == 4
+
+
+def deam_number(song: Song) -> int:
+    return int(song.id)
+
+
+@pytest.mark.parametrize("name", ["1_2000", "2000_2058"])
+def test_deam_with_one_of_its_two_tables(tmp_path: Path, name: str) -> None:
+    [table] = make_deam(tmp_path).glob(f"annotations/*/song_level/*_songs_{name}.csv")
+    table.unlink()
+    corpus = load_corpus(f"deam:{tmp_path}")
+    assert (
+        told(corpus, "song_level: 1 of the two tables static_annotations_averaged_songs_*.csv are there") == "warning"
+    )
+    assert len(corpus.songs) == {"1_2000": 4, "2000_2058": 12}[name]
+    assert len(corpus.unannotated) == 16 - len(corpus.songs)
 
 
 def test_emopia(tmp_path: Path) -> None:
