@@ -419,7 +419,8 @@ def test_detection_is_measured_once_on_means_over_trainings(lab: Lab) -> None:
         assert found == expected.to_json()
         assert found["unit"] == "segment"
         assert (found["units"], found["songs"]) == (64, 16)
-        assert found["wrong"] == int((lab.segments.true != lab.segments.inherited).sum())
+        assert lab.segments.true is not None
+        assert found["wrong"] == int(np.count_nonzero(lab.segments.true != lab.segments.inherited))
     [difference_of] = run.result["differences"]
     [paired] = auroc_differences(means["sssl"], means["mixup"], lab.segments)
     assert difference_of["detection_real"] == [paired.to_json()]
@@ -536,14 +537,20 @@ def test_several_parts_and_parts_that_are_none(lab: Lab) -> None:
     assert report is not None
     assert (report.train_songs, report.test_songs, report.shared, report.unassigned) == (4, 10, 0, 2)
     for wrong, message in (
-        ("dev", "test split 'dev': no song is in 'dev'; the official parts with usable audio are test, train, val"),
+        ("dev", "test split 'dev': no song is in 'dev'; the official parts with audio are test, train, val"),
         ("test+train+val", r"test split 'test\+train\+val': leaves no part to learn from"),
         ("", "test split '': no song is in ''"),
     ):
         with pytest.raises(CorpusError, match=message):
             make_fold(segments, replace(protocol, test_split=wrong), classes=4, seed=0, fold=0)
-    with pytest.raises(CorpusError, match="no song is in 'test'; the official parts with usable audio are none"):
+    with pytest.raises(CorpusError, match="no song is in 'test'; the official parts with audio are none"):
         make_fold(lab.segments, replace(protocol, test_split="test"), classes=4, seed=0, fold=0)
+
+
+def test_a_part_that_is_none_is_told_before_any_sound_is_read(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emoseg.evaluation.load_segments", lambda *_, **__: pytest.fail("sound was read"))
+    with pytest.raises(CorpusError, match="test split 'dev': no song is in 'dev'"):
+        in_parts(lab).run(Protocol(("mixup",), folds=1, test_split="dev"))
 
 
 def test_too_little_outside_the_test_part_is_told(lab: Lab) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -384,6 +385,39 @@ def test_a_moment_that_is_no_number_is_told(tmp_path: Path) -> None:
     edit(make_emomusic(tmp_path / "e") / "annotations" / "valence_cont_average.csv", "2,0.6,0.6", "2,0.6,1.6")
     corpus = load_corpus(f"emomusic:{tmp_path / 'e'}")
     assert told(corpus, "song 2: sample_15500ms: 1.6 lies outside the scale from -1 to 1") == "error"
+
+
+def test_ratings_over_time_that_contradict_or_belong_to_no_song(tmp_path: Path) -> None:
+    want = load_corpus(f"pmemo:{make_pmemo(tmp_path)}")
+    table = tmp_path / "annotations" / "dynamic_annotations.csv"
+    text = table.read_text()
+    table.write_text(f"{text}2,15.5,0.8,0.8\n88,15.5,0.8,0.8\n")  # a copy of a row says nothing new
+    corpus = load_corpus(f"pmemo:{tmp_path}").require_usable()
+    assert [s.over_time for s in corpus.songs] == [s.over_time for s in want.songs]
+    assert told(corpus, "songs rated over time but not as a whole, which are not used: 1 (88)") == "warning"
+    table.write_text(f"{text}2,15.5,0.3,0.8\n")
+    corpus = load_corpus(f"pmemo:{tmp_path}")
+    end = len(text.splitlines()) + 1
+    assert told(corpus, f"row {end}, song 2: is rated otherwise at 15.5 s already; the row is left out") == "error"
+    assert [s.over_time for s in corpus.songs] == [s.over_time for s in want.songs]
+
+
+@pytest.mark.parametrize("make", [make_emomusic, make_deam])
+def test_songs_that_one_table_has_and_another_has_not(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    make(tmp_path)
+    [valence] = tmp_path.rglob("valence*.csv")
+    [arousal] = tmp_path.rglob("arousal*.csv")
+    edit(valence, "\n3,", "\n30003,")
+    corpus = load_corpus(f"{corpus_name(make)}:{tmp_path}").require_usable()
+    lone = "songs rated on one axis only, whose ratings over time are not used: 2 (3, 30003)"
+    assert told(corpus, f"{valence}: {lone}") == "warning"
+    edit(arousal, "\n3,", "\n30003,")
+    corpus = load_corpus(f"{corpus_name(make)}:{tmp_path}").require_usable()
+    assert told(corpus, f"{valence}: songs rated over time but not as a whole", "1 (30003)") == "warning"
+
+
+def corpus_name(make: Callable[[Path], Path]) -> str:
+    return next(name for name, builder in BUILDERS.items() if builder is make)
 
 
 def test_a_song_without_label_and_a_label_without_song(tmp_path: Path) -> None:

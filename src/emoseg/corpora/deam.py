@@ -19,7 +19,7 @@ from emoseg.corpora.base import Corpus, CorpusFacts, Problem
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.ratings import Rating, Scale
 from emoseg.corpora.tables import numbers, read_table
-from emoseg.corpora.timeseries import HOLD_S, wide_tables
+from emoseg.corpora.timeseries import HOLD_S, tell_unlabelled, wide_tables
 
 AVERAGED = "annotations averaged per song"
 PLACES = [f"{above}{AVERAGED}" for above in ("annotations/", "DEAM_Annotations/annotations/", "")]
@@ -64,6 +64,7 @@ def load_deam(root: Path, options: CorpusOptions) -> Corpus:
                 entries.append(
                     Entry(song, None, rating, artists.get(song), split, over_time=found, published_s=length_s)
                 )
+    tell_unlabelled(dynamic / "valence.csv", over_time, (entry.id for entry in entries), problems)
     labelling = rated_labels(entries, scale=SCALE, options=options)
     return assemble("deam", root, entries, labelling, facts=FACTS, options=options, problems=problems)
 

@@ -20,7 +20,7 @@ from emoseg.corpora.base import Corpus, CorpusFacts, Problem
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.ratings import Rating, Scale
 from emoseg.corpora.tables import numbers, read_table
-from emoseg.corpora.timeseries import HOLD_S, wide_tables
+from emoseg.corpora.timeseries import HOLD_S, tell_unlabelled, wide_tables
 
 STATIC = "annotations/static_annotations.csv"
 SCALE, DYNAMIC_SCALE = Scale(1.0, 9.0), Scale(-1.0, 1.0)
@@ -39,8 +39,9 @@ def load_emomusic(root: Path, options: CorpusOptions) -> Corpus:
     """Load EiM from the folder that holds ``annotations`` and ``clips_45seconds``."""
     static = require_layout(root, "emomusic", STATIC)
     problems: list[Problem] = []
+    dynamic = static.with_name("valence_cont_average.csv")
     over_time = wide_tables(
-        static.with_name("valence_cont_average.csv"),
+        dynamic,
         static.with_name("arousal_cont_average.csv"),
         scale=DYNAMIC_SCALE,
         hold_s=HOLD_S,
@@ -58,6 +59,7 @@ def load_emomusic(root: Path, options: CorpusOptions) -> Corpus:
             rating = Rating(*map(SCALE.normalise, means), *(sd / 4 for sd in spread))  # half the scale is 4 wide
             artist, split = about.get("artist"), about.get(SPLIT)
             entries.append(Entry(song, None, rating, artist, split, over_time=over_time.get(song), published_s=CLIP_S))
+    tell_unlabelled(dynamic, over_time, (entry.id for entry in entries), problems)
     labelling = rated_labels(entries, scale=SCALE, options=options)
     clips = root / "clips_45seconds"
     folder = clips if clips.is_dir() else root

@@ -19,7 +19,7 @@ from emoseg.corpora.base import Corpus, CorpusFacts, Problem, counted
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.ratings import Rating, Scale
 from emoseg.corpora.tables import number, numbers, read_table
-from emoseg.corpora.timeseries import HOLD_S, long_table
+from emoseg.corpora.timeseries import HOLD_S, long_table, tell_unlabelled
 
 STATIC = "annotations/static_annotations.csv"
 SCALE = Scale(0.0, 1.0)
@@ -54,6 +54,7 @@ def load_pmemo(root: Path, options: CorpusOptions) -> Corpus:
             entries.append(
                 Entry(song, rating=rating, artist=artist, over_time=over_time.get(song), published_s=length_s)
             )
+    tell_unlabelled(dynamic, over_time, (entry.id for entry in entries), problems)
     unrated = sorted(set(metadata) - {entry.id for entry in entries})
     if unrated:
         message = f"{root / 'metadata.csv'}: {len(unrated)} of {len(metadata)} songs are not rated {counted(unrated)}"

@@ -119,7 +119,7 @@ def official_split(songs: Sequence[Song], *, test: str) -> tuple[Int64, Int64]:
     """
     names = test.split("+")
     parts = sorted({song.split for song in songs if song.split})
-    found = f"the official parts with usable audio are {', '.join(parts) or 'none'}"
+    found = f"the official parts with audio are {', '.join(parts) or 'none'}"
     if unknown := [name for name in names if name not in parts]:
         raise CorpusError(f"test split {test!r}: no song is in {unknown[0]!r}; {found}")
     if not set(parts) - set(names):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from emoseg.corpora.base import Problem
+from emoseg.corpora.base import Problem, counted
 from emoseg.corpora.ratings import RatingsOverTime, Scale
 from emoseg.corpora.tables import number, numbers, read_table
 
@@ -29,19 +29,23 @@ def long_table(
 ) -> dict[str, RatingsOverTime]:
     """Read a table with a row for each moment of each song; `values` names the valence and the arousal column.
 
-    A row that cannot be used is an error among the problems; a table that is not there is a warning.
+    A row that cannot be used, or contradicts an earlier one of the same moment, is an error among the problems; a table
+    that is not there is a warning.
     """
     if not _there(table, problems):
         return {}
-    moments: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    moments: dict[str, dict[float, tuple[float, float]]] = defaultdict(dict)
     for line, row in read_table(table, columns=[song, time_s, *values], problems=problems).items():
         name = row[song.lower()]
         where = f"{table}: row {line}, song {name}"
         time = numbers(row, [time_s], where=where, problems=problems)
         rated = numbers(row, values, where=where, problems=problems, check=scale.check) if time else None
         if time and rated:
-            moments[name].append((time[0], scale.normalise(rated[0]), scale.normalise(rated[1])))
-    return {name: _series(found, hold_s) for name, found in moments.items()}
+            value = scale.normalise(rated[0]), scale.normalise(rated[1])
+            if moments[name].setdefault(time[0], value) != value:
+                message = f"{where}: is rated otherwise at {time[0]:g} s already; the row is left out"
+                problems.append(Problem("error", message))
+    return {name: _series([(t, *v) for t, v in found.items()], hold_s) for name, found in moments.items()}
 
 
 def wide_tables(
@@ -55,8 +59,8 @@ def wide_tables(
         return {}
     high, low = (_wide(table, scale, problems) for table in (valence, arousal))
     if lone := sorted(high.keys() ^ low.keys()):
-        message = f"{valence}: {len(lone)} songs are rated on one axis only, such as {lone[0]}; not used over time"
-        problems.append(Problem("warning", message))
+        message = f"songs rated on one axis only, whose ratings over time are not used: {len(lone)} {counted(lone)}"
+        problems.append(Problem("warning", f"{valence}: {message}"))
     found = {}
     for name in sorted(high.keys() & low.keys()):
         times = sorted(high[name].keys() & low[name].keys())
@@ -65,8 +69,17 @@ def wide_tables(
     return found
 
 
+def tell_unlabelled(
+    table: Path, over_time: Mapping[str, RatingsOverTime], labelled: Iterable[str], problems: list[Problem]
+) -> None:
+    """Warn of songs that are rated over time but not as a whole: they have no label, and are not among the songs."""
+    if lone := sorted(over_time.keys() - set(labelled)):
+        message = f"songs rated over time but not as a whole, which are not used: {len(lone)} {counted(lone)}"
+        problems.append(Problem("warning", f"{table}: {message}"))
+
+
 def _series(moments: Sequence[tuple[float, float, float]], hold_s: float) -> RatingsOverTime:
-    times, valence, arousal = zip(*sorted(dict.fromkeys(moments)), strict=True)
+    times, valence, arousal = zip(*sorted(moments), strict=True)
     return RatingsOverTime(times, hold_s, valence, arousal)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from emoseg.config import TrainConfig, config_hash, replace_settings
 from emoseg.corpora.base import Corpus
 from emoseg.corpora.segments import load_segments
+from emoseg.corpora.splits import official_split
 from emoseg.errors import CorpusError
 from emoseg.evaluation.jobs import Job, Outcome, OutcomeStore, run_all
 from emoseg.evaluation.measures import make_result
@@ -74,6 +75,8 @@ def evaluate(
         Test songs of an official split share an artist with training, or songs are in no part.
     """
     require_train_extra()
+    if protocol.test_split is not None:
+        official_split(corpus.songs, test=protocol.test_split)  # says before hours of features that a part is none
     segments = load_segments(corpus, _all_features(protocol, config), cache=cache, workers=workers, quiet=quiet)
     check_splits(segments, protocol, corpus.space.labels, members=config.learning.members)
     if report := split_report(segments, protocol):
