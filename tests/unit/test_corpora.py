@@ -299,7 +299,7 @@ def test_csv_of_any_encoding_delimiter_and_line_end(tmp_path: Path, encoding: st
     text = "".join(delimiter.join(row) + end for row in rows)
     corpus = load_corpus(f"csv:{make_csv(tmp_path, text.encode(encoding))}").require_usable()
     assert [(song.id, song.label, song.artist or "") for song in corpus.songs] == ROWS
-    assert corpus.root == tmp_path
+    assert corpus.root == tmp_path / "songs.csv"
 
 
 def test_csv_columns_in_any_order_and_case_with_others_between(tmp_path: Path) -> None:
@@ -523,3 +523,18 @@ def test_check_by_two_processes_says_the_same(tmp_path: Path) -> None:
     one, two = (check_corpus(corpus, cache=tmp_path / f"c{n}", workers=n, quiet=True) for n in (1, 2))
     assert one == two
     assert len(one.unreadable) == 4
+
+
+def test_labels_that_differ_in_capitals_only_are_told(tmp_path: Path) -> None:
+    text = (make_csv(tmp_path)).read_bytes().replace(b"1.wav,sad", b"1.wav,Sad")
+    corpus = load_corpus(f"csv:{put(tmp_path / 'songs.csv', text)}").require_usable()
+    assert corpus.counts() == {"Sad": 1, "happy": 4, "sad": 3}
+    message = f"{tmp_path / 'songs.csv'}: the labels 'Sad' and 'sad' differ in capitals only and are two labels"
+    assert messages(corpus, "warning") == [message]
+
+
+def test_a_table_of_ones_own_is_named_itself(tmp_path: Path) -> None:
+    table = make_csv(tmp_path)
+    table.write_bytes(table.read_bytes().replace(b"happy", b"sad"))
+    with pytest.raises(CorpusError, match=rf"{table.name}: all 8 songs have the label 'sad'"):
+        load_corpus(f"csv:{table}")

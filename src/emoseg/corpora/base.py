@@ -99,6 +99,7 @@ class Corpus:
     ----------
     name : str
     root : Path
+        Its folder, or its table where it is one.
     space : EmotionSpace
         Its `rule` says how labels were made from ratings.
     songs : tuple of Song
@@ -185,6 +186,7 @@ def make_corpus(
             raise CorpusError(_too_few(root, songs, problems))
         found.append(Problem("error", _too_few(root, songs, ()), of_audio=True))
     found += [Problem("error", message) for message in _listed_again(songs)]
+    found += [Problem("warning", f"{root}: {message}") for message in _alike(labels)]
     found += [Problem("error", f"{root}: the label {x!r} is not printable text") for x in labels if not x.isprintable()]
     facts = facts or CorpusFacts()
     return Corpus(
@@ -212,6 +214,13 @@ def _too_few(root: Path, songs: Sequence[Song], problems: Sequence[Problem]) -> 
         return f"{root}: no labelled song with audio found"
     all_songs = "the only song has" if len(songs) == 1 else f"all {len(songs)} songs have"
     return f"{root}: {all_songs} the label {songs[0].label!r}; two or more labels are needed"
+
+
+def _alike(labels: Sequence[str]) -> list[str]:
+    """Say which labels are the same word but for capitals: most likely one label, and learnt as two."""
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(label.casefold(), label), label) for label in labels]
+    return [f"the labels {a!r} and {b!r} differ in capitals only and are two labels" for a, b in pairs if a != b]
 
 
 def _listed_again(songs: Sequence[Song]) -> list[str]:

@@ -52,4 +52,4 @@ def load_csv(table: Path, options: CorpusOptions) -> Corpus:
     if songs and not any(song.artist for song in songs):
         problems.append(Problem("warning", f"{table}: no artist column: folds go by song only"))
     problems += shared_groups([(song.split, song.artist) for song in songs], where=str(table))
-    return make_corpus("csv", table.parent, songs, problems=problems)
+    return make_corpus("csv", table, songs, problems=problems)

@@ -199,7 +199,7 @@ class SplitReport:
             what = f"{self.shared} of the {self.test_songs} test songs ({self.shared / self.test_songs:.0%})"
             told.append(f"test split {self.parts!r}: {what} share an artist with training; figures are optimistic")
         if self.unassigned:
-            told.append(f"test split {self.parts!r}: {self.unassigned} songs are in no official part and are left out")
+            told.append(f"test split {self.parts!r}: songs in no official part, which are left out: {self.unassigned}")
         return told
 
 

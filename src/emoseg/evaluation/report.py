@@ -19,11 +19,13 @@ def print_result(result: dict[str, Any], console: Console) -> None:
     split = protocol.get("test_split")
     parted = f"{protocol['folds']} folds"
     if split:
-        parted = f"{split['train_songs']} to learn from, {split['test_songs']} of {split['parts']} to test on"
+        parted = f"learnt from {split['train_songs']}, tested on {split['test_songs']} ({split['parts']})"
     console.print(
         f"{corpus['name']}: {corpus['songs']} songs, {corpus['segments']} segments; {parted} x "
         f"{seeds} seed{'s' * (seeds != 1)}, grouped by {protocol['group']}, noise {protocol['noise']}{labelled}",
         highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
     for line in split["warnings"] if split else []:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
