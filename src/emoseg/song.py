@@ -98,6 +98,8 @@ class SongMachine:
     ----------
     mean, scale : array, shape (F,)
         Standardisation of the summaries.
+    gamma : float
+        Of the kernel ``exp(-gamma |x - y|^2)`` on standardised summaries.
     support : array, shape (M, F)
         Standardised summaries of the training songs that bear on a vote.
     weights : array, shape (M, P)
@@ -107,6 +109,7 @@ class SongMachine:
 
     mean: Float64
     scale: Float64
+    gamma: float
     support: Float64
     weights: Float64
     bias: Float64
@@ -117,7 +120,7 @@ class SongMachine:
         A vote is ``tanh(3 d)`` of the decision d: nearly a hard vote outside the margin, and none on the border.
         """
         x = standardised(summaries, self.mean, self.scale)
-        decisions = np.tanh(3 * (gaussian_kernel(x, self.support) @ self.weights + self.bias))
+        decisions = np.tanh(3 * (gaussian_kernel(x, self.support, self.gamma) @ self.weights + self.bias))
         classes = round((1 + np.sqrt(1 + 8 * len(self.bias))) / 2)
         votes = np.zeros((len(x), classes))
         for p, (i, j) in enumerate(combinations(range(classes), 2)):
@@ -155,10 +158,10 @@ def standardised(summaries: Float64, mean: Float64, scale: Float64) -> Float64:
     return np.clip((summaries - mean) / scale, -5, 5)
 
 
-def gaussian_kernel(first: Float64, second: Float64) -> Float64:
-    """Return ``exp(-|x - y|^2 / F)`` for all pairs of rows, shape (N, M)."""
+def gaussian_kernel(first: Float64, second: Float64, gamma: float) -> Float64:
+    """Return ``exp(-gamma |x - y|^2)`` for all pairs of rows, shape (N, M)."""
     squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1) - 2 * first @ second.T
-    return np.exp(-np.maximum(squares, 0) / first.shape[1])
+    return np.exp(-gamma * np.maximum(squares, 0))
 
 
 @dataclass(frozen=True)
@@ -312,6 +315,7 @@ def song_model_arrays(model: SongModel) -> dict[str, Float64 | Float32]:
     if model.base is not None:
         machine, blend = model.base.machine, model.base.blend
         arrays |= {f"machine/{name}": getattr(machine, name) for name in ("mean", "scale", "weights", "bias")}
+        arrays["machine/gamma"] = np.array([machine.gamma])
         arrays["machine/support"] = machine.support.astype(np.float32)
         arrays["blend"] = np.array([blend.of_mean, blend.of_votes])
     return arrays
@@ -323,7 +327,8 @@ def song_model_from_arrays(arrays: Mapping[str, NDArray[np.floating]]) -> SongMo
     base = None
     if "blend" in table:
         names = ("mean", "scale", "support", "weights", "bias")
-        machine = SongMachine(*(table[f"machine/{name}"] for name in names))
+        gamma = float(table["machine/gamma"][0])
+        machine = SongMachine(**{name: table[f"machine/{name}"] for name in names}, gamma=gamma)
         base = SongBase(machine, SongBlend(*table["blend"].tolist()))
     return SongModel(
         table["mean"], table["scale"], table["weights"], table["bias"], float(table["temperature"][0]), base
