@@ -14,3 +14,12 @@ emoseg evaluate "$corpus" "${setting[@]}" "${plain[@]}" --method sssl --method e
 emoseg evaluate "$corpus" "${setting[@]}" "${plain[@]}" --method emoseg --fraction 0.1 --out 4q-descriptors-fraction0.1.json
 emoseg evaluate "$corpus" "${setting[@]}" "${plain[@]}" --method emoseg --noise splice:0.5 --out 4q-descriptors-splice0.5.json
 emoseg evaluate "$corpus" "${setting[@]}" "${plain[@]}" --method emoseg --noise song:0.2 --out 4q-descriptors-song0.2.json
+
+# Segment length, at about equal numbers of steps.
+for length in 1.5 5 10; do
+  emoseg evaluate "$corpus" "${setting[@]}" --frontend descriptors --method mixup --config "segment-$length.toml" \
+    --out "4q-descriptors-segments-of-${length}s.json"
+done
+
+# The log-mel network takes minutes a training: one seed.
+emoseg evaluate "$corpus" --group artist --folds 5 --seeds 1 --frontend logmel --method mixup --out 4q-logmel-clean.json

@@ -98,10 +98,12 @@ class SongMachine:
     ----------
     mean, scale : array, shape (F,)
         Standardisation of the summaries.
+    relevance : array, shape (F,)
+        What each standardised summary is multiplied by.
     gamma : float
-        Of the kernel ``exp(-gamma |x - y|^2)`` on standardised summaries.
+        Of the kernel ``exp(-gamma |x - y|^2)`` on weighted summaries.
     support : array, shape (M, F)
-        Standardised summaries of the training songs that bear on a vote.
+        Weighted summaries of the training songs that bear on a vote.
     weights : array, shape (M, P)
         Of each support vector in each pair's machine; pairs in the order of `itertools.combinations`.
     bias : array, shape (P,)
@@ -109,6 +111,7 @@ class SongMachine:
 
     mean: Float64
     scale: Float64
+    relevance: Float64
     gamma: float
     support: Float64
     weights: Float64
@@ -119,7 +122,7 @@ class SongMachine:
 
         A vote is ``tanh(3 d)`` of the decision d: nearly a hard vote outside the margin, and none on the border.
         """
-        x = standardised(summaries, self.mean, self.scale)
+        x = standardised(summaries, self.mean, self.scale) * self.relevance
         decisions = np.tanh(3 * (gaussian_kernel(x, self.support, self.gamma) @ self.weights + self.bias))
         classes = round((1 + np.sqrt(1 + 8 * len(self.bias))) / 2)
         votes = np.zeros((len(x), classes))
@@ -314,7 +317,9 @@ def song_model_arrays(model: SongModel) -> dict[str, Float64 | Float32]:
     }
     if model.base is not None:
         machine, blend = model.base.machine, model.base.blend
-        arrays |= {f"machine/{name}": getattr(machine, name) for name in ("mean", "scale", "weights", "bias")}
+        arrays |= {
+            f"machine/{name}": getattr(machine, name) for name in ("mean", "scale", "relevance", "weights", "bias")
+        }
         arrays["machine/gamma"] = np.array([machine.gamma])
         arrays["machine/support"] = machine.support.astype(np.float32)
         arrays["blend"] = np.array([blend.of_mean, blend.of_votes])
@@ -326,7 +331,7 @@ def song_model_from_arrays(arrays: Mapping[str, NDArray[np.floating]]) -> SongMo
     table = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
     base = None
     if "blend" in table:
-        names = ("mean", "scale", "support", "weights", "bias")
+        names = ("mean", "scale", "relevance", "support", "weights", "bias")
         gamma = float(table["machine/gamma"][0])
         machine = SongMachine(**{name: table[f"machine/{name}"] for name in names}, gamma=gamma)
         base = SongBase(machine, SongBlend(*table["blend"].tolist()))

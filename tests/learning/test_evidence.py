@@ -16,6 +16,7 @@ from emoseg.learning.methods.evidence import (
     choose_votes,
     fit_blend,
     fit_song_machine,
+    relevance,
     weigh_labels,
 )
 from emoseg.learning.methods.inherit import Mixup
@@ -153,10 +154,17 @@ def test_unlabelled_songs_teach_the_song_machine() -> None:
     assert (taught == true).mean() > (alone == true).mean()
 
 
-def test_deviations_within_a_song_count_half_as_much_as_means() -> None:
-    x = np.random.default_rng(11).normal(size=(40, 4))
-    machine = fit_song_machine(x, np.arange(40) % 2, 2, 1.0)
-    np.testing.assert_allclose(machine.scale, x.std(axis=0) * [1, 1, 2, 2])
+def test_columns_that_tell_the_labels_count_more_and_deviations_half() -> None:
+    rng = np.random.default_rng(11)
+    labels = np.arange(400) % 4
+    told = np.where(labels < 2, 1.0, -1.0)
+    x = np.column_stack([told, told + rng.normal(size=400), rng.normal(size=400)])
+    weight = relevance(x, labels, 4)
+    # Shares of 1 and a half, and of chance: 3 / 399.
+    np.testing.assert_allclose(weight, [1, 0.5**0.5, 0.09], atol=0.04)
+    assert fit_song_machine(np.column_stack([told, told]), labels, 4, 1.0).relevance == pytest.approx([1, 0.5])
+    wrong = np.where(rng.random(400) < 0.4, rng.integers(0, 4, 400), labels)
+    assert relevance(x, wrong, 4)[1] > 2 * relevance(x, wrong, 4)[2]
 
 
 def test_the_votes_that_predict_held_out_songs_are_chosen() -> None:
