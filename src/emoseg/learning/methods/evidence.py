@@ -13,7 +13,7 @@ from scipy.special import expit, log_softmax, logit
 from emoseg.learning.learner import SegmentFit, song_parts
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Predictor, Run, TrainingSet, joined
 from emoseg.learning.methods.inherit import Mixup, UnwatchedMixup
-from emoseg.learning.noise import estimate_noise, song_consensus
+from emoseg.learning.noise import estimate_noise, smoothed, song_consensus
 from emoseg.song import SongBase, SongBlend, SongMachine, gaussian_kernel, song_mean, song_summaries, standardised
 from emoseg.types import UNLABELLED, Float64, Int64
 
@@ -54,10 +54,11 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
     """Weigh every given label by how it was learnt and by what other songs say.
 
     Three kinds of evidence, each for what it is good at. How willingly members learnt a label (its probability,
-    averaged over passes) finds odd segments. Predictions by members that never saw the song find songs that are
-    labelled wrongly as a whole: a network learns such a song as one block, and all its segments willingly. Sister
-    segments find wrong labels where segments were labelled one by one. How much the second counts against the first is
-    the share of the noise that lies in whole songs; both rates are estimated, never given.
+    averaged over passes, and over neighbours in time where labels are inherited) finds odd segments. Predictions by
+    members and machines that never saw the song find songs that are labelled wrongly as a whole: a network learns such
+    a song as one block, and all its segments willingly. Sister segments find wrong labels where segments were labelled
+    one by one. How much the second counts against the first is the share of the noise that lies in whole songs; both
+    rates are estimated, never given.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
         in_songs = min(1.0, song_rate / segments.rate) if segments.rate > NEGLIGIBLE else 0.0
         right = _log_odds(songs.posterior[song, given])
         whole = song_mean(learnt[:, None], song)[:, 0] + 0.5 * right
-        score = (1 - in_songs) * learnt + in_songs * whole
+        score = (1 - in_songs) * smoothed(learnt, song) + in_songs * whole
         # Networks learnt from a wrong song have its label by heart, and those that did not are too unsure of a single
         # song to teach the others: a song that may be wrong keeps its label, the odd segments of a song do not.
         trust = in_songs
