@@ -14,7 +14,16 @@ from emoseg.learning.learner import SegmentFit, song_parts
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Predictor, Run, TrainingSet, joined
 from emoseg.learning.methods.inherit import Mixup, UnwatchedMixup
 from emoseg.learning.noise import estimate_noise, smoothed, song_consensus
-from emoseg.song import SongBase, SongBlend, SongMachine, gaussian_kernel, song_mean, song_summaries, standardised
+from emoseg.song import (
+    SongBase,
+    SongBlend,
+    SongMachine,
+    gaussian_kernel,
+    given_likelihood,
+    song_mean,
+    song_summaries,
+    standardised,
+)
 from emoseg.types import UNLABELLED, Float64, Int64
 
 # Below this share of wrong labels nothing is relearnt: it is what chance makes of clean labels.
@@ -155,6 +164,7 @@ class EvidenceLearner(Method):
             flagged=evidence.clean < 0.5,
             guesses=evidence.guesses,
             noise_rate=evidence.rate,
+            song_rate=evidence.song_rate,
         )
 
     def passes(self, epochs: Mapping[str, int], members: int) -> int:
@@ -385,15 +395,12 @@ def fit_blend(means: Float64, votes: Float64, labels: Int64, song_rate: float) -
     """
     from scipy.optimize import minimize
 
-    classes = means.shape[1]
-    rows = np.arange(len(labels))
     logs = np.log(np.clip(means, 1e-4, 1))
 
     def loss(x: Float64) -> float:
         weights = np.exp(np.clip(x, -6, 3))
-        q = np.exp(log_softmax(weights[0] * logs + weights[1] * votes, axis=1))[rows, labels]
-        likelihood = (1 - song_rate) * q + song_rate / (classes - 1) * (1 - q)
-        return float(-np.log(likelihood + 1e-12).mean() + 1e-3 * (x**2).sum())
+        log_p = log_softmax(weights[0] * logs + weights[1] * votes, axis=1)
+        return float(-given_likelihood(log_p, labels, song_rate)[0].mean() + 1e-3 * (x**2).sum())
 
     best = minimize(loss, np.array([0.0, -1.0]), method="Nelder-Mead")
     of_mean, of_votes = np.exp(np.clip(best.x, -6, 3))
