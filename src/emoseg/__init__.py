@@ -4,7 +4,7 @@ The library in five lines::
 
     import emoseg
 
-    analyzer = emoseg.Analyzer("model")
+    analyzer = emoseg.Analyzer()  # the bundled model, or a folder: Analyzer("model")
     analysis = analyzer.analyze("song.mp3")  # or an array: analyze(samples, sample_rate_hz=44100)
     print(analysis.song.label, analysis.song.confidence, analysis.spans)
 

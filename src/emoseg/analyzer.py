@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from emoseg.audio import SegmentReader, as_recording
 from emoseg.errors import ConfigError
 from emoseg.frontends import build_frontend
-from emoseg.model import ModelFolder, load_model
+from emoseg.model import DEFAULT_MODEL, ModelFolder, load_model
 from emoseg.song import song_summaries
 from emoseg.sound_kind import sound_evidence, sound_kinds
 from emoseg.timeline import course, join_spans
@@ -28,8 +28,8 @@ class Analyzer:
 
     Parameters
     ----------
-    model : ModelFolder or path
-        A model folder, loaded or not.
+    model : ModelFolder or path or str
+        A model folder, loaded or not, or the name of a bundled model; default the bundled one.
     hop_s : float, optional
         Distance between segments in seconds; default the model's own. A smaller one tells changes more finely.
 
@@ -42,14 +42,16 @@ class Analyzer:
 
     Examples
     --------
-    >>> analyzer = Analyzer("model")  # doctest: +SKIP
+    >>> analyzer = Analyzer()  # doctest: +SKIP
     >>> analyzer.analyze("song.mp3").song.label  # doctest: +SKIP
     'Q1'
     >>> analyzer.analyze(samples, sample_rate_hz=44100).spans[0]  # doctest: +SKIP
     Span(start_s=0.0, end_s=12.0, label='Q1')
     """
 
-    def __init__(self, model: ModelFolder | str | os.PathLike[str], *, hop_s: float | None = None) -> None:
+    def __init__(
+        self, model: ModelFolder | str | os.PathLike[str] = DEFAULT_MODEL, *, hop_s: float | None = None
+    ) -> None:
         self.model = model if isinstance(model, ModelFolder) else load_model(Path(model))
         config = self.model.config
         if hop_s is not None and not 0.05 < hop_s <= 60:

@@ -37,6 +37,8 @@ corpus_app = typer.Typer(
     help="Check a corpus, count its wrong labels, or write the synthesised one.", no_args_is_help=True
 )
 app.add_typer(corpus_app, name="corpus")
+model_app = typer.Typer(help="List, show or copy models.", no_args_is_help=True)
+app.add_typer(model_app, name="model")
 
 CorpusSpec = Annotated[
     str,
@@ -45,6 +47,11 @@ CorpusSpec = Annotated[
         help="NAME:PATH; NAME is 4q, pmemo, emomusic, emopia, vgmidi, deam, mtg-moodtheme, folder, csv or synth.",
     ),
 ]
+Model = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|DIR", help="A bundled model or a model folder; default: the bundled one, 4q."),
+]
+ModelArgument = Annotated[str, typer.Argument(metavar="NAME|DIR", help="A bundled model or a model folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores. Results do not depend on it.")]
 Frontends = Annotated[
@@ -145,7 +152,7 @@ def _options(
 @app.command()
 def analyze(
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Recordings, or folders of them.")],
-    model: Annotated[Path | None, typer.Option(help="Model folder, as written by 'emoseg train'.")] = None,
+    model: Model = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the files that --format asks for.")
     ] = None,
@@ -166,14 +173,13 @@ def analyze(
     """Tell the emotion of each recording over time."""
     from emoseg.analyzer import Analyzer
     from emoseg.audio import stated_duration_s
+    from emoseg.model import DEFAULT_MODEL
     from emoseg.progress import progress
     from emoseg.types import AnalysisFailure
     from emoseg.writers import COLLECTIONS, FORMATS, collection, common_root, json_lines, write
 
     formats = _checked_formats(formats or [], out)
-    if model is None:
-        raise ConfigError("no model given: --model DIR; 'emoseg train' learns one")
-    analyzer = Analyzer(model, hop_s=hop)
+    analyzer = Analyzer(model or DEFAULT_MODEL, hop_s=hop)
     found = list(_recordings(paths))
     readable = [item for item in found if isinstance(item, str)]
     root = common_root(readable) if out and len(readable) > 1 else None
@@ -263,7 +269,7 @@ def batch(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The library: made, or gone on with if it is there.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Model folder, as written by 'emoseg train'.")] = None,
+    model: Model = None,
     hop: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Distance of segments; default: the model's.")
     ] = None,
@@ -282,6 +288,7 @@ def batch(
 ) -> None:
     """Analyse a whole library of recordings; may be killed at any moment, the same command goes on."""
     from emoseg.batch import Shard, merge, run_batch
+    from emoseg.model import DEFAULT_MODEL, find_model
 
     if merge_into is not None:
         if out or model or shard:
@@ -296,14 +303,12 @@ def batch(
         raise ConfigError("no library given: --out DIR")
     if len(folders) != 1:
         raise ConfigError(f"a library has one folder of recordings; {len(folders)} were given")
-    if model is None:
-        raise ConfigError("no model given: --model DIR; 'emoseg train' learns one")
     if timeout is not None and not 0 < timeout < float("inf"):
         raise ConfigError(f"timeout {timeout} s: must be above 0")
     report = run_batch(
         folders[0],
         out,
-        model=model,
+        model=find_model(model or DEFAULT_MODEL),
         hop_s=hop,
         workers=workers,
         shard=Shard.parse(shard) if shard else None,
@@ -325,7 +330,7 @@ def tag(
     library: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Take the emotion from this library, made by 'emoseg batch'.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Or analyse the recordings with this model folder.")] = None,
+    model: Model = None,
     write: Annotated[bool, typer.Option("--write", help="Write; without it, only say what would change.")] = False,
     undo_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where --write notes how to undo; default: a new file here.")
@@ -337,6 +342,7 @@ def tag(
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
     """Write the emotion of songs into their files' tags; a dry run unless --write, and never over a mood of yours."""
+    from emoseg.model import DEFAULT_MODEL
     from emoseg.tags import UndoFile
     from emoseg.tags.run import Source, tag_files, undo_files
 
@@ -349,7 +355,7 @@ def tag(
         raise typer.Exit(0 if all(well for _, well in lines) else 1)
     if not paths and library is None:
         raise ConfigError("no recordings given: PATH, or --library DIR")
-    source = Source(paths or [], library=library, model=model)
+    source = Source(paths or [], library=library, model=model or (None if library else DEFAULT_MODEL))
     record = UndoFile(undo_file or UndoFile.default_path()) if write else None
     changed = failed = 0
     for result in tag_files(source, undo=record, keep_mtime=keep_mtime):
@@ -499,6 +505,11 @@ def train(
     split: Split = None,
     audio: Audio = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    measured: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="What 'emoseg evaluate' measured with these settings, for the card."),
+    ] = None,
+    notes: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Text for the end of the model card.")] = None,
     workers: Workers = None,
     cache: Cache = None,
     quiet: Quiet = False,
@@ -508,7 +519,17 @@ def train(
 
     settings = _train_config(config, frontend, method, soft_labels=soft_labels)
     songs = _load(corpus, space, threshold, margin, labels, split, audio)
-    trained = learn_model(songs, out, config=settings, seed=seed, workers=workers, cache=cache, quiet=quiet)
+    trained = learn_model(
+        songs,
+        out,
+        config=settings,
+        seed=seed,
+        measured=measured,
+        notes=notes,
+        workers=workers,
+        cache=cache,
+        quiet=quiet,
+    )
     for line in trained.left_out:
         sys.stderr.write(f"left out: {line}\n")
     figures = trained.model.config.figures
@@ -586,6 +607,55 @@ def evaluate(
     print_result(result, Console(width=None if sys.stdout.isatty() else 100))
     if figure:
         write_figure(result, figure)
+
+
+@model_app.command("list")
+def model_list(
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a model.")] = False,
+) -> None:
+    """List the models that come with the package."""
+    from emoseg.model import bundled_models, load_model
+
+    for name in bundled_models():
+        found = load_model(name)
+        facts = found.facts()
+        sys.stdout.write(
+            json.dumps(facts) + "\n"
+            if as_json
+            else f"{name}: {', '.join(facts['labels'])}; learnt from {facts['corpus']} ({facts['songs']} songs), "
+            f"{facts['megabytes']:.1f} MB\n"
+        )
+
+
+@model_app.command("show")
+def model_show(
+    model: ModelArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="The model's config.json.")] = False,
+) -> None:
+    """Say what a model is, what it was learnt from and how good it is: its card."""
+    from emoseg.model import CARD_FILE, load_model
+
+    found = load_model(model)
+    card = found.path / CARD_FILE
+    if as_json or not card.is_file():
+        sys.stdout.write(found.config.model_dump_json(indent=2) + "\n")
+    else:
+        sys.stdout.write(card.read_text(encoding="utf-8"))
+
+
+@model_app.command("export")
+def model_export(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; must not exist.")],
+    weights: Annotated[
+        bool, typer.Option(help="With the weights that further training needs, where the model has them.")
+    ] = True,
+) -> None:
+    """Copy a model to a folder of its own."""
+    from emoseg.model import export_model
+
+    export_model(model, out, weights=weights)
+    sys.stdout.write(f"{out}\n")
 
 
 @corpus_app.command("check")

@@ -2,13 +2,15 @@
 
 ``config.json`` (how to cut, which frontends, the emotion space, what it was learnt from, a checksum of every file),
 ``segment.onnx`` (features to probabilities), ``song.safetensors`` (the song model), ``segment.safetensors`` (the same
-weights, for further training) and ``MODEL_CARD.md``.
+weights, for further training) and ``MODEL_CARD.md``. Models that come with the package lie in ``bundled/``; a name
+stands for one of them wherever a model folder is asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 FORMAT = "emoseg.model/1"
 CONFIG_FILE, SEGMENT_FILE, SONG_FILE = "config.json", "segment.onnx", "song.safetensors"
 WEIGHTS_FILE, CARD_FILE = "segment.safetensors", "MODEL_CARD.md"
+BUNDLED = Path(__file__).parent / "bundled"
+DEFAULT_MODEL = "4q"
 
 
 class ModelConfig(BaseModel):
@@ -80,6 +84,20 @@ class ModelFolder:
         except Exception as error:  # ONNX Runtime raises bare exceptions of its own, one type a cause
             raise ModelError(f"{self.path / SEGMENT_FILE}: cannot be loaded: {error}") from error
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a list of models says of this one."""
+        training = self.config.training
+        return {
+            "name": self.config.name,
+            "version": self.config.version,
+            "space": self.space.name,
+            "labels": list(self.space.labels),
+            "corpus": training["corpus"],
+            "songs": training["songs"],
+            "licence": training["licence"],
+            "megabytes": sum(file.stat().st_size for file in self.path.iterdir()) / 1e6,
+        }
+
     def segment_probabilities(self, features: dict[str, NDArray[np.float32]]) -> Float64:
         """Return probabilities of shape (B, K) from features, an array of shape (B, ...) for each frontend.
 
@@ -94,22 +112,48 @@ class ModelFolder:
         return np.concatenate(rows).astype(np.float64)
 
 
-def load_model(path: str | Path) -> ModelFolder:
-    """Load a model folder after checking that it is whole, unaltered and of this version.
+def bundled_models() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(folder.name for folder in BUNDLED.iterdir() if (folder / CONFIG_FILE).is_file())
+
+
+def find_model(model: str | Path = DEFAULT_MODEL) -> Path:
+    """Return the folder that a model is in: a path, or else the name of a bundled one.
 
     Raises
     ------
     ModelError
-        A file is missing or altered, or the model needs another version of a frontend.
+        Neither a folder nor a bundled model is named so.
+    """
+    if Path(model).is_dir():
+        return Path(model)
+    if str(model) in bundled_models():
+        return BUNDLED / str(model)
+    names = ", ".join(bundled_models())
+    raise ModelError(f"{model}: is not a model folder, and no bundled model has that name (there is {names})")
+
+
+def load_model(model: str | Path = DEFAULT_MODEL) -> ModelFolder:
+    """Load a model after checking that its folder is whole, unaltered and of this version.
+
+    Parameters
+    ----------
+    model : str or Path
+        A model folder, or the name of a bundled model.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, a file is missing or altered, or it needs another version of a frontend.
     """
     from safetensors.numpy import load_file
 
-    root = Path(path)
-    if not root.is_dir():
-        raise ModelError(f"{root}: is not a model folder")
+    root = find_model(model)
     config = _read_config(root)
     for name, checksum in config.checksums.items():
         file = root / name
+        if name == WEIGHTS_FILE and not file.exists():
+            continue  # analysis does not read it, and bundled models come without
         if not file.is_file():
             raise ModelError(f"{file}: is missing from the model folder")
         if file_checksum(file) != checksum:
@@ -121,6 +165,38 @@ def load_model(path: str | Path) -> ModelFolder:
                 f"{root}: needs version {version} of the frontend {frontend.name!r}; this emoseg has {current}"
             )
     return ModelFolder(root, config, song_model_from_arrays(load_file(root / SONG_FILE)))
+
+
+def export_model(model: str | Path, out: Path, *, weights: bool = True) -> None:
+    """Copy a model, checked, to a new folder.
+
+    Parameters
+    ----------
+    model : str or Path
+        A model folder, or the name of a bundled model.
+    out : Path
+        Must not exist.
+    weights : bool
+        With ``segment.safetensors``, where the model has it: twice the size, and only needed for further training.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be used.
+    ConfigError
+        `out` exists.
+    """
+    source = load_model(model)
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; choose another folder")
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    names = [CONFIG_FILE, CARD_FILE, *source.config.checksums]
+    part.mkdir(parents=True)
+    for name in names:
+        if (source.path / name).is_file() and (weights or name != WEIGHTS_FILE):
+            shutil.copyfile(source.path / name, part / name)
+    part.replace(out)
 
 
 def _read_config(root: Path) -> ModelConfig:

@@ -98,8 +98,12 @@ class SongMachine:
     ----------
     mean, scale : array, shape (F,)
         Standardisation of the summaries.
+    relevance : array, shape (F,)
+        What each standardised summary is multiplied by.
+    gamma : float
+        Of the kernel ``exp(-gamma |x - y|^2)`` on weighted summaries.
     support : array, shape (M, F)
-        Standardised summaries of the training songs that bear on a vote.
+        Weighted summaries of the training songs that bear on a vote.
     weights : array, shape (M, P)
         Of each support vector in each pair's machine; pairs in the order of `itertools.combinations`.
     bias : array, shape (P,)
@@ -107,6 +111,8 @@ class SongMachine:
 
     mean: Float64
     scale: Float64
+    relevance: Float64
+    gamma: float
     support: Float64
     weights: Float64
     bias: Float64
@@ -116,8 +122,8 @@ class SongMachine:
 
         A vote is ``tanh(3 d)`` of the decision d: nearly a hard vote outside the margin, and none on the border.
         """
-        x = standardised(summaries, self.mean, self.scale)
-        decisions = np.tanh(3 * (gaussian_kernel(x, self.support) @ self.weights + self.bias))
+        x = standardised(summaries, self.mean, self.scale) * self.relevance
+        decisions = np.tanh(3 * (gaussian_kernel(x, self.support, self.gamma) @ self.weights + self.bias))
         classes = round((1 + np.sqrt(1 + 8 * len(self.bias))) / 2)
         votes = np.zeros((len(x), classes))
         for p, (i, j) in enumerate(combinations(range(classes), 2)):
@@ -155,10 +161,10 @@ def standardised(summaries: Float64, mean: Float64, scale: Float64) -> Float64:
     return np.clip((summaries - mean) / scale, -5, 5)
 
 
-def gaussian_kernel(first: Float64, second: Float64) -> Float64:
-    """Return ``exp(-|x - y|^2 / F)`` for all pairs of rows, shape (N, M)."""
+def gaussian_kernel(first: Float64, second: Float64, gamma: float) -> Float64:
+    """Return ``exp(-gamma |x - y|^2)`` for all pairs of rows, shape (N, M)."""
     squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1) - 2 * first @ second.T
-    return np.exp(-np.maximum(squares, 0) / first.shape[1])
+    return np.exp(-gamma * np.maximum(squares, 0))
 
 
 @dataclass(frozen=True)
@@ -224,7 +230,9 @@ class SongFit:
     held_out: Float64
 
 
-def fit_song_model(statistics: Float64, labels: Int64, *, classes: int, folds: Int64) -> SongFit:
+def fit_song_model(
+    statistics: Float64, labels: Int64, *, classes: int, folds: Int64, song_rate: float = 0.0
+) -> SongFit:
     """Fit the song model on statistics of out-of-fold segment probabilities.
 
     The strength of the penalty and the temperature come from cross-validation over `folds`: neither is fitted on a
@@ -239,31 +247,39 @@ def fit_song_model(statistics: Float64, labels: Int64, *, classes: int, folds: I
     classes : int
     folds : array of int, shape (N,)
         Parts that do not split an artist.
+    song_rate : float
+        Share of the labels that is wrong, as far as it is known: the likelihood takes account of it (symmetric noise),
+        or else the model would learn to be as unsure as its labels are unreliable.
     """
-    held_out = {penalty: _cross_validated(statistics, labels, classes, folds, penalty) for penalty in PENALTIES}
-    fitted = {penalty: _temperature(logits, labels) for penalty, logits in held_out.items()}
+    held_out = {
+        penalty: _cross_validated(statistics, labels, classes, folds, penalty, song_rate) for penalty in PENALTIES
+    }
+    fitted = {penalty: _temperature(logits, labels, song_rate) for penalty, logits in held_out.items()}
     best = min(PENALTIES, key=lambda penalty: fitted[penalty][1])
-    model = _fit(statistics, labels, classes, best)
+    model = _fit(statistics, labels, classes, best, song_rate)
     temperature = fitted[best][0]
     held_out_probabilities = np.asarray(softmax(held_out[best] / temperature, axis=1))
     return SongFit(replace(model, temperature=temperature), held_out_probabilities)
 
 
-def fit_mean_model(statistics: Float64, labels: Int64, *, classes: int) -> SongModel:
-    """Fit the comparison: the mean probability with a temperature."""
-    temperature, _ = _temperature(statistics[:, :classes], labels)
+def fit_mean_model(statistics: Float64, labels: Int64, *, classes: int, song_rate: float = 0.0) -> SongModel:
+    """Fit the comparison: the mean probability with a temperature; parameters as of `fit_song_model`."""
+    temperature, _ = _temperature(statistics[:, :classes], labels, song_rate)
     return mean_model(classes, temperature=temperature)
 
 
-def _cross_validated(statistics: Float64, labels: Int64, classes: int, folds: Int64, penalty: float) -> Float64:
+def _cross_validated(
+    statistics: Float64, labels: Int64, classes: int, folds: Int64, penalty: float, song_rate: float
+) -> Float64:
     logits = np.zeros((len(labels), classes))
     for fold in np.unique(folds):
         held_out = folds == fold
-        logits[held_out] = _fit(statistics[~held_out], labels[~held_out], classes, penalty).logits(statistics[held_out])
+        model = _fit(statistics[~held_out], labels[~held_out], classes, penalty, song_rate)
+        logits[held_out] = model.logits(statistics[held_out])
     return logits
 
 
-def _fit(statistics: Float64, labels: Int64, classes: int, penalty: float) -> SongModel:
+def _fit(statistics: Float64, labels: Int64, classes: int, penalty: float, song_rate: float) -> SongModel:
     from scipy.optimize import minimize  # slow to import, and analysis never fits
 
     base, rest = statistics[:, :classes], statistics[:, classes:]
@@ -274,8 +290,9 @@ def _fit(statistics: Float64, labels: Int64, classes: int, penalty: float) -> So
     def loss(flat: Float64) -> tuple[float, Float64]:
         weights, bias = flat[:-classes].reshape(-1, classes), flat[-classes:]
         log_p = log_softmax(base + x @ weights + bias, axis=1)
-        error = (np.exp(log_p) - one_hot) / len(labels)
-        value = -(one_hot * log_p).sum() / len(labels) + penalty * (flat**2).sum() / 2
+        log_given, trust = given_likelihood(log_p, labels, song_rate)
+        error = trust[:, None] * (np.exp(log_p) - one_hot) / len(labels)
+        value = -log_given.mean() + penalty * (flat**2).sum() / 2
         return float(value), np.concatenate([(x.T @ error).ravel(), error.sum(axis=0)]) + penalty * flat
 
     start = np.zeros(x.shape[1] * classes + classes)
@@ -283,18 +300,32 @@ def _fit(statistics: Float64, labels: Int64, classes: int, penalty: float) -> So
     return SongModel(mean, scale, flat[:-classes].reshape(-1, classes), flat[-classes:], 1.0)
 
 
+def given_likelihood(log_p: Float64, labels: Int64, rate: float) -> tuple[Float64, Float64]:
+    """Return the log-likelihood of given labels, a share of which is wrong, and the probability that each is right.
+
+    With q the probability of the given label it is ``log((1 - e) q + e / (K - 1) (1 - q))``. The second is also what
+    the gradient of the first is, relative to that without wrong labels.
+    """
+    log_q = log_p[np.arange(len(labels)), labels]
+    if rate == 0:
+        return log_q, np.ones(len(labels))
+    other = rate / (log_p.shape[1] - 1)
+    likelihood = other + (1 - rate - other) * np.exp(log_q)
+    return np.log(likelihood), (1 - rate - other) * np.exp(log_q) / likelihood
+
+
 def fit_temperature(logits: Float64, labels: Int64) -> float:
     """Return the temperature that makes the softmax of `logits`, shape (N, K), fit held-out `labels` best."""
-    return _temperature(logits, labels)[0]
+    return _temperature(logits, labels, 0.0)[0]
 
 
-def _temperature(logits: Float64, labels: Int64) -> tuple[float, float]:
+def _temperature(logits: Float64, labels: Int64, song_rate: float) -> tuple[float, float]:
     """Return the temperature in [0.05, 20] with the least negative log-likelihood, and that likelihood per song."""
     from scipy.optimize import minimize_scalar
 
     def loss(log_t: float) -> float:
         log_p = log_softmax(logits / np.exp(log_t), axis=1)
-        return float(-log_p[np.arange(len(labels)), labels].mean())
+        return float(-given_likelihood(log_p, labels, song_rate)[0].mean())
 
     best = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
     return float(np.exp(best.x)), float(best.fun)
@@ -311,7 +342,10 @@ def song_model_arrays(model: SongModel) -> dict[str, Float64 | Float32]:
     }
     if model.base is not None:
         machine, blend = model.base.machine, model.base.blend
-        arrays |= {f"machine/{name}": getattr(machine, name) for name in ("mean", "scale", "weights", "bias")}
+        arrays |= {
+            f"machine/{name}": getattr(machine, name) for name in ("mean", "scale", "relevance", "weights", "bias")
+        }
+        arrays["machine/gamma"] = np.array([machine.gamma])
         arrays["machine/support"] = machine.support.astype(np.float32)
         arrays["blend"] = np.array([blend.of_mean, blend.of_votes])
     return arrays
@@ -322,8 +356,9 @@ def song_model_from_arrays(arrays: Mapping[str, NDArray[np.floating]]) -> SongMo
     table = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
     base = None
     if "blend" in table:
-        names = ("mean", "scale", "support", "weights", "bias")
-        machine = SongMachine(*(table[f"machine/{name}"] for name in names))
+        names = ("mean", "scale", "relevance", "support", "weights", "bias")
+        gamma = float(table["machine/gamma"][0])
+        machine = SongMachine(**{name: table[f"machine/{name}"] for name in names}, gamma=gamma)
         base = SongBase(machine, SongBlend(*table["blend"].tolist()))
     return SongModel(
         table["mean"], table["scale"], table["weights"], table["bias"], float(table["temperature"][0]), base

@@ -58,6 +58,8 @@ def train(
     *,
     config: TrainConfig,
     seed: int = 0,
+    measured: Path | None = None,
+    notes: Path | None = None,
     workers: int | None = None,
     cache: Path | None = None,
     quiet: bool = False,
@@ -74,6 +76,10 @@ def train(
         Must not exist, or be an empty folder.
     config : TrainConfig
     seed : int
+    measured : Path, optional
+        A result file of `emoseg evaluate` with the same corpus and settings: its figures go into the model card.
+    notes : Path, optional
+        Text for the end of the model card.
     workers : int, optional
         Processes; default the number of cores. The model does not depend on it.
     cache : Path, optional
@@ -84,7 +90,8 @@ def train(
     Raises
     ------
     ConfigError
-        `out` is not free, or holds the passes of a run with other settings.
+        `out` is not free, or holds the passes of a run with other settings; `measured` is of something else; or a file
+        cannot be read.
     CorpusError
         The corpus cannot be learnt from.
     """
@@ -101,7 +108,9 @@ def train(
     if method.not_in_folder:
         raise ConfigError(f"method {config.method!r} cannot be trained into a model folder: {method.not_in_folder}")
     method.require_extra()
+    said = _read_text(notes) if notes else ""
     segments = load_segments(corpus, config, cache=cache, workers=workers, quiet=quiet)
+    said = (_measured_section(measured, config, segments) if measured else "") + said
     parts = {"folds": config.learning.members, "seed": seed}
     song_folds(segments.song_labels, segments.groups(), **parts, label_names=corpus.space.labels)  # says early if not
     work = _work_folder(out, config_hash(config, f"seed {seed}", corpus_hash(segments)))
@@ -119,7 +128,7 @@ def train(
     with progress(f"learning ({config.method})", passes, unit="passes", quiet=quiet) as bar:
         run = Run(config.learning, seed, workers or os.cpu_count() or 1, work, bar.advance)
         learned = learn(data, method=config.method, run=run)
-    _write_folder(out, learned, segments, corpus, config, seed)
+    _write_folder(out, learned, segments, corpus, config, seed, said)
     shutil.rmtree(work)
     return Trained(load_model(out), segments.left_out)
 
@@ -141,7 +150,7 @@ def _work_folder(out: Path, fingerprint: str) -> Path:
 
 
 def _write_folder(
-    out: Path, learned: Any, segments: CorpusSegments, corpus: Corpus, config: TrainConfig, seed: int
+    out: Path, learned: Any, segments: CorpusSegments, corpus: Corpus, config: TrainConfig, seed: int, said: str
 ) -> None:
     from safetensors.numpy import save_file
 
@@ -181,7 +190,7 @@ def _write_folder(
         checksums={name: file_checksum(part / name) for name in (SEGMENT_FILE, SONG_FILE, WEIGHTS_FILE)},
     )
     (part / CONFIG_FILE).write_text(model_config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    (part / CARD_FILE).write_text(_card(model_config, corpus), encoding="utf-8")
+    (part / CARD_FILE).write_text(_card(model_config, corpus) + said, encoding="utf-8")
     for file in part.iterdir():
         file.chmod(0o644)  # safetensors writes files that only their owner can read
     if out.exists():
@@ -225,5 +234,45 @@ Music emotion over time, learnt with emoseg {config.emoseg_version} (method `{tr
 {figures["held_out_macro_f1"]:.3f}; expected calibration error {figures["held_out_calibration_error"]:.3f}.
 - Segments whose inherited label the learner does not trust: {figures["segments_flagged"]:.1%}.
 
-These figures come from the training corpus and its own labels. For figures on held-out songs, run `emoseg evaluate`.
+These figures come from the training corpus and its own labels.
+"""
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return "\n" + file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}") from error
+
+
+def _measured_section(file: Path, config: TrainConfig, segments: CorpusSegments) -> str:
+    """Return the model card's section of figures on songs never heard, from a result file of the same learner."""
+    try:
+        result = json.loads(_read_text(file))
+        settings = {name: result["config"][name] for name in ("segment", "frontends", "learning")}
+        protocol, figures = result["protocol"], result["methods"].get(config.method)
+        corpus, labels = result["corpus"], result["corpus"]["space"]["labels"]
+        noise, fraction = protocol["noise"], protocol["fraction"]
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{file}: is not a result file of 'emoseg evaluate': {error}") from error
+    if figures is None:
+        raise ConfigError(f"{file}: has no figures of the method {config.method!r}")
+    ours = config.model_dump(mode="json")
+    if settings != {name: ours[name] for name in settings}:
+        raise ConfigError(f"{file}: was measured with other settings")
+    if corpus["hash"] != corpus_hash(segments) or noise != "none" or fraction != 1:
+        raise ConfigError(f"{file}: was measured on other songs or labels")
+    low, high = figures["macro_f1"]["interval"]
+    kept = "no artist in two folds" if protocol["group"] == "artist" else "songs at random"
+    recall = ", ".join(f"{label} {figures['recall'][label]:.2f}" for label in labels)
+    return f"""
+## On songs that it never heard
+
+`emoseg evaluate`, {protocol["folds"]} folds ({kept}) x {len(protocol["seeds"])} seeds, the same learner on the other \
+folds:
+
+- Song macro-F1 {figures["macro_f1"]["mean"]:.3f} (95 % interval over songs {low:.3f} to {high:.3f}), accuracy \
+{figures["accuracy"]:.3f}; chance is {1 / len(labels):.2f}.
+- Recall by label: {recall}.
+- Expected calibration error of song probabilities: {figures["calibration_error"]:.3f}.
 """

@@ -37,6 +37,9 @@ COMMANDS = [
     ("corpus", "check"),
     ("corpus", "noise"),
     ("corpus", "synth"),
+    ("model", "list"),
+    ("model", "show"),
+    ("model", "export"),
 ]
 QUADRANTS = ["Q1", "Q2", "Q3", "Q4"]
 
@@ -496,12 +499,40 @@ def test_analyze_a_folder_that_cannot_be_listed(
     assert second["song"]["label"] in [*QUADRANTS, "unsure"]
 
 
+def test_figures_and_notes_go_into_the_card(lab: Lab, call: Call, tmp_path: Path) -> None:
+    result, notes = tmp_path / "r.json", tmp_path / "notes.md"
+    spec, setting = f"synth:{lab.corpus}", ("--config", lab.settings, "--cache", lab.cache, "--workers", "1", "--quiet")
+    folds = ("--folds", "2", "--seeds", "1", "--group", "none", "--method", "mixup")
+    assert call("evaluate", spec, *folds, *setting, "--out", result).status == 0
+    notes.write_text("## Notes\n\nOnly tunes.\n")
+    card = ("--measured", result, "--notes", notes)
+    assert call("train", spec, "--method", "mixup", *setting, *card, "--out", tmp_path / "model").status == 0
+    text = (tmp_path / "model" / CARD_FILE).read_text()
+    figures = json.loads(result.read_text())["methods"]["mixup"]
+    assert f"Song macro-F1 {figures['macro_f1']['mean']:.3f}" in text
+    assert f"Q3 {figures['recall']['Q3']:.2f}" in text
+    assert text.endswith("Only tunes.\n")
+    other = ("train", spec, *setting, "--out", tmp_path / "other")
+    refused(call(*other, *card), "r.json: has no figures of the method 'emoseg'")
+    refused(
+        call("train", spec, "--method", "mixup", "--cache", lab.cache, "--quiet", *card, "--out", tmp_path / "o"),
+        "r.json: was measured with other settings",
+    )
+    refused(call(*other, "--measured", notes), "notes.md: is not a result file of 'emoseg evaluate'")
+    refused(call(*other, "--notes", tmp_path / "none.md"), "none.md: cannot be read")
+    altered = json.loads(result.read_text())
+    altered["corpus"]["hash"] = "0"
+    result.write_text(json.dumps(altered))
+    refused(call(*other, "--method", "mixup", "--measured", result), "r.json: was measured on other songs or labels")
+    assert not (tmp_path / "other").exists()
+
+
 def test_analyze_options_that_do_not_fit(lab: Lab, songs: list[Path], call: Call, tmp_path: Path) -> None:
     start = ("analyze", songs[0], "--model", lab.model)
     refused(call(*start, "--format", "midi", "--out", tmp_path), "format 'midi' is unknown; choose from json, csv")
     refused(call(*start, "--format", "json"), "--format and --out go together")
     refused(call(*start, "--out", tmp_path), "--format and --out go together")
-    refused(call("analyze", songs[0]), "no model given: --model DIR; 'emoseg train' learns one")
+    refused(call("analyze", songs[0], "--model", "5q"), "no bundled model has that name (there is 4q)")
     (tmp_path / "file").touch()
     outcome = call(*start, "--format", "json", "--out", tmp_path / "file")
     assert outcome.status == 2

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+import emoseg
 from emoseg.analyzer import Analyzer
 from emoseg.audio import SegmentReader, read
 from emoseg.config import (
@@ -244,6 +245,13 @@ def test_the_folder_says_what_it_was_learnt_from(site: Site) -> None:
     assert "Apache-2.0" in card
     assert f"{config.figures['held_out_macro_f1']:.3f}" in card
     assert "16 songs (Q1 4, Q2 4, Q3 4, Q4 4), 64 segments of 3 s" in card
+
+
+def test_the_folder_names_no_place_of_the_machine(site: Site) -> None:
+    places = [str(Path(emoseg.__file__).parent), str(site.model.path.parent), str(site.songs[0].parent)]
+    for file in site.model.path.iterdir():
+        data = file.read_bytes()
+        assert not any(place.encode() in data for place in places), file.name
 
 
 @pytest.mark.parametrize("name", ["config.json", "segment.onnx", "song.safetensors"])

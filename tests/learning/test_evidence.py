@@ -10,7 +10,15 @@ from planted import SMALL, Blobs, blobs
 
 from emoseg.learning.methods import METHODS
 from emoseg.learning.methods.base import Run, TrainingSet
-from emoseg.learning.methods.evidence import EvidenceLearner, fit_blend, fit_song_machine, weigh_labels
+from emoseg.learning.methods.evidence import (
+    EvidenceLearner,
+    SongVotes,
+    choose_votes,
+    fit_blend,
+    fit_song_machine,
+    relevance,
+    weigh_labels,
+)
 from emoseg.learning.methods.inherit import Mixup
 from emoseg.learning.noise import estimate_noise
 from emoseg.metrics import auroc
@@ -124,7 +132,7 @@ def test_the_song_machine_votes_for_the_class_of_a_song() -> None:
     labels = np.arange(90) % 3
     x = 3 * np.eye(3, 6)[labels] + rng.normal(size=(90, 6))
     constant = np.column_stack([x, np.full(90, 7.0)])
-    machine = fit_song_machine(constant[:60], labels[:60], 3)
+    machine = fit_song_machine(constant[:60], labels[:60], 3, 1.0)
     votes = machine.votes(constant[60:])
     assert (votes.argmax(axis=1) == labels[60:]).mean() > 0.9
     np.testing.assert_allclose(votes.sum(axis=1), 0, atol=1e-12)
@@ -137,9 +145,48 @@ def test_the_song_machine_votes_for_the_class_of_a_song() -> None:
 def test_a_song_machine_without_songs_of_a_label_votes_against_it() -> None:
     labels = np.array([0, 1] * 10)
     x = np.random.default_rng(0).normal(size=(20, 3)) + 4 * labels[:, None]
-    votes = fit_song_machine(x, labels, 3).votes(x)
+    votes = fit_song_machine(x, labels, 3, 1.0).votes(x)
     assert (votes.argmax(axis=1) == labels).all()
     assert (votes[:, 2] < -1.9).all()
+
+
+def test_unlabelled_songs_teach_the_song_machine() -> None:
+    # Two moons: the few labelled songs lie at one end of each, and only the unlabelled ones show how they go on.
+    rng = np.random.default_rng(10)
+    angle = np.linspace(0, np.pi, 100)
+    moons = [np.c_[np.cos(angle), np.sin(angle)], np.c_[1 - np.cos(angle), 0.4 - np.sin(angle)]]
+    places = np.concatenate(moons) + rng.normal(0, 0.05, (200, 2))
+    true = np.repeat([0, 1], 100)
+    labels = np.where(np.tile(angle, 2) < 1.0, true, UNLABELLED)
+    x = np.column_stack([places, np.zeros((200, 2))])
+    known = labels != UNLABELLED
+    alone = fit_song_machine(x[known], labels[known], 2, 10.0).votes(x).argmax(axis=1)
+    taught = fit_song_machine(x, labels, 2, 10.0).votes(x).argmax(axis=1)
+    assert (taught == true).mean() > (alone == true).mean()
+
+
+def test_columns_that_tell_the_labels_count_more_and_deviations_half() -> None:
+    rng = np.random.default_rng(11)
+    labels = np.arange(400) % 4
+    told = np.where(labels < 2, 1.0, -1.0)
+    x = np.column_stack([told, told + rng.normal(size=400), rng.normal(size=400)])
+    weight = relevance(x, labels, 4)
+    # Shares of 1 and a half, and of chance: 3 / 399.
+    np.testing.assert_allclose(weight, [1, 0.5**0.5, 0.09], atol=0.04)
+    assert fit_song_machine(np.column_stack([told, told]), labels, 4, 1.0).relevance == pytest.approx([1, 0.5])
+    wrong = np.where(rng.random(400) < 0.4, rng.integers(0, 4, 400), labels)
+    assert relevance(x, wrong, 4)[1] > 2 * relevance(x, wrong, 4)[2]
+
+
+def test_the_votes_that_predict_held_out_songs_are_chosen() -> None:
+    rng = np.random.default_rng(12)
+    labels = np.where(np.arange(200) % 10 == 0, UNLABELLED, rng.integers(0, 3, 200))
+    means = np.where(labels[:, None] == UNLABELLED, np.nan, rng.dirichlet(np.ones(3), 200))
+    bad, good = (np.where(labels[:, None] == UNLABELLED, np.nan, rng.normal(size=(200, 3))) for _ in range(2))
+    good += 2 * np.eye(3)[labels]
+    chosen, blend = choose_votes(means, [SongVotes(1.0, bad), SongVotes(3.0, good)], labels, 0.0)
+    assert chosen.cost == 3.0
+    assert blend.of_votes > 0.5
 
 
 def test_the_blend_weighs_each_source_by_what_it_predicts() -> None:
@@ -147,11 +194,11 @@ def test_the_blend_weighs_each_source_by_what_it_predicts() -> None:
     labels = rng.integers(0, 3, 300)
     good = np.full((300, 3), 0.2) + 0.4 * np.eye(3)[np.where(rng.random(300) < 0.9, labels, (labels + 1) % 3)]
     noise = rng.normal(size=(300, 3))
-    trusting_means = fit_blend(good, noise, labels, 0.0)
+    trusting_means, _ = fit_blend(good, noise, labels, 0.0)
     assert trusting_means.of_votes < 0.1
     assert (trusting_means.probabilities(good, noise).argmax(axis=1) == labels).mean() > 0.85
     informative = 2 * np.eye(3)[labels] - 1 + rng.normal(size=(300, 3))
-    trusting_votes = fit_blend(rng.dirichlet(np.ones(3), 300), informative, labels, 0.0)
+    trusting_votes, _ = fit_blend(rng.dirichlet(np.ones(3), 300), informative, labels, 0.0)
     assert trusting_votes.of_votes > 3 * trusting_votes.of_mean
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from emoseg.learning.noise import CleanProbability, clean_probability, song_consensus, with_consensus
+from emoseg.learning.noise import CleanProbability, clean_probability, smoothed, song_consensus, with_consensus
 from emoseg.metrics import auroc
 from emoseg.types import Float64, Int64
 
@@ -42,6 +42,15 @@ def planted(
     of_clean = (1 - noisy_share) * norm.pdf(losses, *trusted)
     of_noisy = noisy_share * norm.pdf(losses, *noisy)
     return Planted(losses, rng.integers(0, classes, size), clean, of_clean / (of_clean + of_noisy))
+
+
+def test_smoothing_stays_within_songs_and_keeps_what_is_constant() -> None:
+    song = np.array([0, 0, 0, 0, 1, 1, 1, 2])
+    values = np.array([0.0, 0, 1, 0, 5, 5, 5, 7])
+    smooth = smoothed(values, song)
+    np.testing.assert_allclose(smooth[4:], values[4:])
+    assert 0 < smooth[0] < smooth[1] < smooth[2] < 0.6
+    assert smooth[3] > smooth[0]
 
 
 @pytest.mark.parametrize("noisy_share", [0.1, 0.3, 0.6])

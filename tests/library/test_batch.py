@@ -445,7 +445,7 @@ def test_what_is_wrong_with_the_command_is_one_line(music: Path, model: Path, tm
     out = tmp_path / "out"
     start = ("batch", music, "--out", out, "--model", model)
     refused(call("batch", music, "--model", model), "no library given: --out DIR")
-    refused(call("batch", music, "--out", out), "no model given")
+    refused(call("batch", music, "--out", out, "--model", "5q"), "5q: is not a model folder, and no bundled model has")
     refused(call("batch", music, music, "--out", out, "--model", model), "2 were given")
     refused(call("batch", tmp_path / "absent", "--out", out, "--model", model), "absent: no such folder")
     for shard in ("0/2", "3/2", "1", "a/b", "1/0"):

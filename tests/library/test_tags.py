@@ -414,7 +414,7 @@ def test_tag_says_what_is_wrong(
     music: Path, model: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused(call("tag"), "no recordings given: PATH, or --library DIR")
-    refused(call("tag", music), "--library DIR or --model DIR")
+    refused(call("tag", music, "--library", tmp_path, "--model", model), "--library DIR or --model DIR")
     refused(call("tag", music, "--library", tmp_path), "is not a library")
     refused(call("tag", "--undo", tmp_path / "no.jsonl"), "no.jsonl: cannot be read")
     refused(call("tag", music, "--undo", tmp_path / "no.jsonl"), "--undo takes nothing else")

@@ -166,6 +166,24 @@ def test_temperature_repairs_planted_confidence(factor: float) -> None:
     np.testing.assert_array_equal(repaired.argmax(axis=1), untouched.argmax(axis=1))
 
 
+@pytest.mark.parametrize("kind", ["mean", "song"])
+def test_wrong_labels_do_not_make_a_model_unsure_where_their_share_is_known(kind: str) -> None:
+    rng = np.random.default_rng(14)
+    honest = rng.dirichlet([0.4, 0.4, 0.4], 3000)
+    true = np.array([rng.choice(3, p=row) for row in honest])
+    given_labels = np.where(rng.random(3000) < 0.3, (true + rng.integers(1, 3, 3000)) % 3, true)
+    table = np.stack([song_statistics(row[None]) for row in honest])
+
+    def fitted(rate: float) -> SongModel:
+        if kind == "mean":
+            return fit_mean_model(table, given_labels, classes=3, song_rate=rate)
+        return fit_song_model(table, given_labels, classes=3, folds=np.arange(3000) % 4, song_rate=rate).model
+
+    knowing, blind = fitted(0.3), fitted(0.0)
+    assert likelihood(knowing.predict_table(table), true) > likelihood(blind.predict_table(table), true) + 0.05
+    assert likelihood(knowing.predict_table(table), true) > likelihood(mean_model(3).predict_table(table), true) - 0.01
+
+
 def test_the_temperature_of_a_fit_comes_from_songs_it_did_not_see() -> None:
     """Pure noise with many statistics: in-sample a weakly penalised regression looks sure, held out it must not be."""
     rng = np.random.default_rng(5)

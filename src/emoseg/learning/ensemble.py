@@ -89,4 +89,6 @@ def export_onnx(ensemble: SegmentEnsemble, shapes: Mapping[str, tuple[int, ...]]
     logger.setLevel(level)
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces, which name the folders of the machine that exported
     program.save(str(file))

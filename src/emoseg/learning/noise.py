@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 # Nats for each unit of the temperature's logarithm: decides where the likelihood does not, and changes an
 # estimated rate by no more than a few hundredths elsewhere.
@@ -178,6 +179,23 @@ def estimate_noise(probabilities: NDArray[np.float64], given: NDArray[np.int64])
     if rate < 1e-6:
         joint = np.eye(classes)[given]
     return NoiseEstimate(rate, temperature, joint / joint.sum(axis=1, keepdims=True))
+
+
+def smoothed(values: NDArray[np.float64], song: NDArray[np.int64], *, width: float = 0.8) -> NDArray[np.float64]:
+    """Return values of segments averaged over their neighbours in time within the song, shape (S,).
+
+    A label inherited from the song is wrong for a stretch of segments, not here and there.
+
+    Parameters
+    ----------
+    values : array, shape (S,)
+    song : array of int, shape (S,)
+        Ascending; the segments of a song in the order of time.
+    width : float
+        Deviation of the Gaussian weights, in segments.
+    """
+    parts = np.split(values, np.flatnonzero(np.diff(song)) + 1)
+    return np.concatenate([gaussian_filter1d(part, width, mode="nearest") for part in parts])
 
 
 def song_consensus(

@@ -92,11 +92,12 @@ def learn(data: TrainingSet, *, method: MethodName, run: Run) -> Learned:
     rows = np.flatnonzero(data.given != UNLABELLED)
     statistics = _statistics(fit.out_of_fold.of(rows), np.searchsorted(songs, data.song[rows]))
     folds = song_parts(labels, data.groups, parts=run.config.members, seed=run.seed)[songs]
-    song_fit = fit_song_model(statistics, labels[songs], classes=data.classes, folds=folds)
+    rate = fit.song_rate
+    song_fit = fit_song_model(statistics, labels[songs], classes=data.classes, folds=folds, song_rate=rate)
     return Learned(
         fit=fit,
         song_model=replace(song_fit.model, base=fit.song_base),
-        mean_model=fit_mean_model(statistics, labels[songs], classes=data.classes),
+        mean_model=fit_mean_model(statistics, labels[songs], classes=data.classes, song_rate=rate),
         song_held_out=song_fit.held_out,
     )
 

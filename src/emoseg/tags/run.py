@@ -48,8 +48,8 @@ class Source:
     paths : sequence of Path
         Recordings, or folders of them; with a library, none stands for all of it.
     library : Path, optional
-    model : Path, optional
-        Model folder; exactly one of `library` and `model` is given.
+    model : str or Path, optional
+        Model folder or bundled model; exactly one of `library` and `model` is given.
 
     Raises
     ------
@@ -57,7 +57,7 @@ class Source:
         The library or the model cannot be used, or a path is no part of the library.
     """
 
-    def __init__(self, paths: Sequence[Path], *, library: Path | None = None, model: Path | None = None) -> None:
+    def __init__(self, paths: Sequence[Path], *, library: Path | None = None, model: str | Path | None = None) -> None:
         if (library is None) == (model is None):
             raise ConfigError("what to write comes from a library or a model: --library DIR or --model DIR")
         self.library: Contents | None = None

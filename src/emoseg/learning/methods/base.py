@@ -185,6 +185,8 @@ class MethodFit:
         For each cross-fit, each member's records, one a pass.
     song_base : SongBase or None
         Where the predictor's songs are more than the mean of their segments: what a model folder needs for that.
+    song_rate : float
+        Share of songs whose label the method thinks is wrong as a whole: the song model takes account of it.
     """
 
     predictor: Predictor
@@ -196,6 +198,7 @@ class MethodFit:
     ensemble: SegmentEnsemble | None
     history: dict[str, list[list[dict[str, Any]]]]
     song_base: SongBase | None = None
+    song_rate: float = 0.0
 
 
 class Method(ABC):

@@ -13,12 +13,27 @@ from scipy.special import expit, log_softmax, logit
 from emoseg.learning.learner import SegmentFit, song_parts
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Predictor, Run, TrainingSet, joined
 from emoseg.learning.methods.inherit import Mixup, UnwatchedMixup
-from emoseg.learning.noise import estimate_noise, song_consensus
-from emoseg.song import SongBase, SongBlend, SongMachine, gaussian_kernel, song_mean, song_summaries, standardised
+from emoseg.learning.noise import estimate_noise, smoothed, song_consensus
+from emoseg.song import (
+    SongBase,
+    SongBlend,
+    SongMachine,
+    gaussian_kernel,
+    given_likelihood,
+    song_mean,
+    song_summaries,
+    standardised,
+)
 from emoseg.types import UNLABELLED, Float64, Int64
 
 # Below this share of wrong labels nothing is relearnt: it is what chance makes of clean labels.
 NEGLIGIBLE = 0.02
+# Support vector machines on whole songs: gamma in units of one over the mean squared norm, costs to choose from, and
+# how many unlabelled songs join a second round with what weight.
+KERNEL_WIDTH = 0.25
+COSTS = (1.0, 3.0, 10.0)
+GUESSED_SHARE = 0.6
+GUESSED_WEIGHT = 0.15
 
 
 @dataclass(frozen=True)
@@ -44,20 +59,23 @@ class LabelEvidence:
     targets: Float64
 
 
-def weigh_labels(fit: SegmentFit, data: TrainingSet) -> LabelEvidence:
+def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) -> LabelEvidence:
     """Weigh every given label by how it was learnt and by what other songs say.
 
     Three kinds of evidence, each for what it is good at. How willingly members learnt a label (its probability,
-    averaged over passes) finds odd segments. Predictions by members that never saw the song find songs that are
-    labelled wrongly as a whole: a network learns such a song as one block, and all its segments willingly. Sister
-    segments find wrong labels where segments were labelled one by one. How much the second counts against the first is
-    the share of the noise that lies in whole songs; both rates are estimated, never given.
+    averaged over passes, and over neighbours in time where labels are inherited) finds odd segments. Predictions by
+    members and machines that never saw the song find songs that are labelled wrongly as a whole: a network learns such
+    a song as one block, and all its segments willingly. Sister segments find wrong labels where segments were labelled
+    one by one. How much the second counts against the first is the share of the noise that lies in whole songs; both
+    rates are estimated, never given.
 
     Parameters
     ----------
     fit : SegmentFit
         Of plain training with mixup.
     data : TrainingSet
+    jury : optional
+        Machines on whole songs, whose held-out votes count in the song's emotion.
     """
     rows = np.flatnonzero(data.given != UNLABELLED)
     given, (_, song) = data.given[rows], np.unique(data.song[rows], return_inverse=True)
@@ -69,13 +87,15 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet) -> LabelEvidence:
     song_rate = 0.0
     if consensus is None:
         by_song = np.exp(song_mean(np.log(np.clip(held_out, 1e-4, 1)), song))
+        if jury:
+            by_song = jury.blended(fit.out_of_fold, 0.0)[2][rows]
         first = np.unique(song, return_index=True)[1]
         songs = estimate_noise(by_song[first], given[first])
         song_rate = songs.rate
         in_songs = min(1.0, song_rate / segments.rate) if segments.rate > NEGLIGIBLE else 0.0
         right = _log_odds(songs.posterior[song, given])
         whole = song_mean(learnt[:, None], song)[:, 0] + 0.5 * right
-        score = (1 - in_songs) * learnt + in_songs * whole
+        score = (1 - in_songs) * smoothed(learnt, song) + in_songs * whole
         # Networks learnt from a wrong song have its label by heart, and those that did not are too unsure of a single
         # song to teach the others: a song that may be wrong keeps its label, the odd segments of a song do not.
         trust = in_songs
@@ -126,7 +146,8 @@ class EvidenceLearner(Method):
         vectors = [name for name, table in data.features.items() if table.ndim == 2]
         witness = (vectors or list(data.features))[0]
         first = run.cross_fit(data.of(witness), Mixup, name=f"{witness}-first")
-        evidence = weigh_labels(first, data)
+        jury = _Jury(data, run, vectors) if vectors else None
+        evidence = weigh_labels(first, data, jury)
         # Where suspects keep their labels there is nothing new to learn.
         changed = not np.array_equal(evidence.targets[data.given >= 0].argmax(axis=1), data.given[data.given >= 0])
         targets = evidence.targets if evidence.rate and changed else None
@@ -135,19 +156,49 @@ class EvidenceLearner(Method):
             for name in data.features
         }
         learnt = joined(fits, data, run.config)
-        if vectors:
-            learnt = with_song_machine(learnt, data, run, vectors, evidence.song_rate)
+        if jury:
+            learnt = jury.join(learnt, evidence.song_rate)
         return replace(
             learnt,
             clean=evidence.clean,
             flagged=evidence.clean < 0.5,
             guesses=evidence.guesses,
             noise_rate=evidence.rate,
+            song_rate=evidence.song_rate,
         )
 
     def passes(self, epochs: Mapping[str, int], members: int) -> int:
         """Return how many passes progress should count on at most."""
         return members * (sum(epochs.values()) + min(epochs.values()))
+
+
+class _Jury:
+    """Machines on whole songs, and how they are blended with the mean over segments."""
+
+    def __init__(self, data: TrainingSet, run: Run, frontends: list[str]) -> None:
+        self.data, self.frontends = data, frontends
+        self.labels = data.song_labels()
+        self.x = summaries(data.features, data.song, frontends)
+        part = song_parts(self.labels, data.groups, parts=run.config.members, seed=run.seed)
+        self.candidates = [held_out_votes(self.x, self.labels, part, data.classes, cost) for cost in COSTS]
+
+    def blended(self, out_of_fold: Float64, song_rate: float) -> tuple[SongVotes, SongBlend, Float64]:
+        """Return the chosen votes, the blend, and held-out probabilities of each segment's song, shape (S, K)."""
+        means = song_mean(out_of_fold, self.data.song)
+        of_songs = means[np.unique(self.data.song, return_index=True)[1]]
+        chosen, blend = choose_votes(of_songs, self.candidates, self.labels, song_rate)
+        return chosen, blend, blend.probabilities(means, chosen.votes[self.data.song])
+
+    def join(self, learnt: MethodFit, song_rate: float) -> MethodFit:
+        """Add the machine to what was learnt on segments; its votes on training songs are held out as theirs are."""
+        chosen, blend, of_songs = self.blended(learnt.out_of_fold.segments, song_rate)
+        base = SongBase(fit_song_machine(self.x, self.labels, self.data.classes, chosen.cost), blend)
+        return replace(
+            learnt,
+            predictor=BlendPredictor(learnt.predictor, base, self.frontends),
+            song_base=base,
+            out_of_fold=Prediction(learnt.out_of_fold.segments, of_songs),
+        )
 
 
 def _relearn(data: TrainingSet, run: Run, frontend: str, targets: Float64 | None) -> SegmentFit:
@@ -169,66 +220,164 @@ class BlendPredictor:
 
 
 def summaries(features: Mapping[str, NDArray[np.floating]], song: Int64, frontends: list[str]) -> Float64:
-    """Return summaries of whole songs on all vector frontends, shape (N, F)."""
-    return np.concatenate([song_summaries(features[name], song) for name in frontends], axis=1)
+    """Return summaries of whole songs on all vector frontends, shape (N, F): all means, then all deviations."""
+    halves = [np.split(song_summaries(features[name], song), 2, axis=1) for name in frontends]
+    return np.concatenate([*(mean for mean, _ in halves), *(deviation for _, deviation in halves)], axis=1)
 
 
-def with_song_machine(
-    learnt: MethodFit, data: TrainingSet, run: Run, frontends: list[str], song_rate: float
-) -> MethodFit:
-    """Add a song machine to what was learnt on segments; its votes on training songs are held out as theirs are."""
-    labels = data.song_labels()
-    part = song_parts(labels, data.groups, parts=run.config.members, seed=run.seed)
-    x = summaries(data.features, data.song, frontends)
-    votes = np.full((len(labels), data.classes), np.nan)
-    for p in range(run.config.members):
-        train = (part >= 0) & (part != p)
-        votes[part == p] = fit_song_machine(x[train], labels[train], data.classes).votes(x[part == p])
-    labelled = labels != UNLABELLED
-    means = song_mean(learnt.out_of_fold.segments, data.song)
-    first = np.unique(data.song, return_index=True)[1]
-    blend = fit_blend(means[first][labelled], votes[labelled], labels[labelled], song_rate)
-    base = SongBase(fit_song_machine(x[labelled], labels[labelled], data.classes), blend)
-    return replace(
-        learnt,
-        predictor=BlendPredictor(learnt.predictor, base, frontends),
-        song_base=base,
-        out_of_fold=Prediction(learnt.out_of_fold.segments, blend.probabilities(means, votes[data.song])),
-    )
+@dataclass(frozen=True)
+class SongVotes:
+    """What support vector machines on whole songs say of the training songs, each held out of its own machine.
+
+    Parameters
+    ----------
+    cost : float
+        The machines' cost C.
+    votes : array, shape (N, K)
+        Held-out votes on labelled songs; NaN for the others.
+    """
+
+    cost: float
+    votes: Float64
 
 
-def fit_song_machine(x: Float64, labels: Int64, classes: int) -> SongMachine:
-    """Fit a support vector machine for each pair of labels (C = 1), on summaries of shape (N, F).
+def held_out_votes(x: Float64, labels: Int64, part: Int64, classes: int, cost: float) -> SongVotes:
+    """Let machines vote on the labelled songs, each song by a machine that saw none of its part."""
+    votes = np.full((len(labels), classes), np.nan)
+    for p in range(part.max() + 1):
+        votes[part == p] = fit_song_machine(x[part != p], labels[part != p], classes, cost).votes(x[part == p])
+    return SongVotes(cost, votes)
 
-    Pairs that vote score higher than one machine a label against all others: see `benchmarks/quality/log.md`.
+
+def choose_votes(
+    means: Float64, candidates: list[SongVotes], labels: Int64, song_rate: float
+) -> tuple[SongVotes, SongBlend]:
+    """Return the votes that predict, blended with mean probabilities, held-out songs' given labels best, and the blend.
+
+    Parameters
+    ----------
+    means : array, shape (N, K)
+        Held-out mean probabilities of the songs; rows of unlabelled songs are not read.
+    candidates : list of SongVotes
+    labels : array of int, shape (N,)
+    song_rate : float
+        Share of wrong song labels.
+    """
+    known = labels != UNLABELLED
+    blends = [fit_blend(means[known], c.votes[known], labels[known], song_rate) for c in candidates]
+    best = min(range(len(blends)), key=lambda i: blends[i][1])
+    return candidates[best], blends[best][0]
+
+
+def fit_song_machine(x: Float64, labels: Int64, classes: int, cost: float) -> SongMachine:
+    """Fit a support vector machine for each pair of labels, on summaries: (N, F) with means in their first half.
+
+    Summaries are weighted by their `relevance`, and deviations within the song count half as much as means. Unlabelled
+    songs teach a second round: those whose votes are clearest, three fifths of them with labels in proportion to the
+    given ones, join with the label they were voted and a small weight. Pairs that vote score higher than one machine a
+    label against all others: see `benchmarks/quality/log.md`.
+
+    Parameters
+    ----------
+    x : array, shape (N, F)
+    labels : array of int, shape (N,)
+        `UNLABELLED` where not known.
+    classes : int
+    cost : float
+        C of every machine.
 
     References
     ----------
     C. Cortes, V. Vapnik. Support-vector networks. Machine Learning 20, 1995.
     U. Kressel. Pairwise classification and support vector machines. Advances in Kernel Methods, 1999.
     """
-    from sklearn.svm import SVC
-
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     scale = np.where(deviation > 1e-9, deviation, np.inf)  # what never varies says nothing
+    z = standardised(x, mean, scale)
+    labelled = labels != UNLABELLED
+    telling = relevance(z[labelled], labels[labelled], classes)
+    telling[x.shape[1] // 2 :] *= 0.5
     # As exact as a model folder keeps it: the machine that is measured is the one that is shipped.
-    support = standardised(x, mean, scale).astype(np.float32).astype(np.float64)
-    kernel = gaussian_kernel(support, support)
+    support = (z * telling).astype(np.float32).astype(np.float64)
+    gamma = KERNEL_WIDTH / max(float((support**2).sum(axis=1).mean()), 1e-9)
+    kernel = gaussian_kernel(support, support, gamma)
+
+    def fitted(taught: Int64, weight: Float64) -> SongMachine:
+        weights, bias = _fit_pairs(kernel, taught, weight, classes, cost)
+        used = weights.any(axis=1)
+        return SongMachine(mean, scale, telling, gamma, support[used], weights[used], bias)
+
+    machine = fitted(labels, np.ones(len(labels)))
+    unlabelled = np.flatnonzero(labels == UNLABELLED)
+    if not len(unlabelled):
+        return machine
+    guessed = _clearest(machine.votes(x[unlabelled]), np.bincount(labels[labels >= 0], minlength=classes))
+    taught = labels.copy()
+    taught[unlabelled] = guessed
+    return fitted(taught, np.where(labels == UNLABELLED, GUESSED_WEIGHT, 1.0))
+
+
+def relevance(x: Float64, labels: Int64, classes: int) -> Float64:
+    """Return how much each column tells of the labels: the root of the share of its variance that lies between them.
+
+    The share that chance gives is taken off and then added to all: a column that tells nothing keeps a small weight,
+    and where labels are few all weights are nearly the same. Wrong labels that fall on all labels alike lower all
+    shares alike, so the order stays.
+
+    Parameters
+    ----------
+    x : array, shape (N, F)
+    labels : array of int, shape (N,)
+    classes : int
+
+    Returns
+    -------
+    array, shape (F,), in (0, 1]
+
+    References
+    ----------
+    R. A. Fisher. Statistical methods for research workers, 1925. (correlation ratio eta squared)
+    """
+    one_hot = np.eye(classes)[labels]
+    counts = np.maximum(one_hot.sum(axis=0), 1)
+    centred = x - x.mean(axis=0)
+    between = (((one_hot.T @ centred) ** 2) / counts[:, None]).sum(axis=0)
+    share = between / np.maximum((centred**2).sum(axis=0), 1e-9)
+    chance = min(1.0, (classes - 1) / max(1, len(x) - 1))
+    return np.asarray(np.sqrt(np.maximum(share - chance, 0) + chance))
+
+
+def _fit_pairs(kernel: Float64, labels: Int64, weight: Float64, classes: int, cost: float) -> tuple[Float64, Float64]:
+    """Return weights (N, P) and bias (P,) of a machine for each pair of labels."""
+    from sklearn.svm import SVC
+
     pairs = list(combinations(range(classes), 2))
-    weights, bias = np.zeros((len(x), len(pairs))), np.zeros(len(pairs))
+    weights, bias = np.zeros((len(labels), len(pairs))), np.zeros(len(pairs))
     for p, (i, j) in enumerate(pairs):
         rows = np.flatnonzero((labels == i) | (labels == j))
         if len(np.unique(labels[rows])) < 2:
             bias[p] = 1.0 if (labels[rows] == i).any() else -1.0
             continue
-        machine = SVC(C=1.0, kernel="precomputed").fit(kernel[np.ix_(rows, rows)], labels[rows] == i)
+        machine = SVC(C=cost, kernel="precomputed").fit(kernel[np.ix_(rows, rows)], labels[rows] == i, weight[rows])
         weights[rows[machine.support_], p] = machine.dual_coef_[0]
         bias[p] = machine.intercept_[0]
-    used = weights.any(axis=1)
-    return SongMachine(mean, scale, support[used], weights[used], bias)
+    return weights, bias
 
 
-def fit_blend(means: Float64, votes: Float64, labels: Int64, song_rate: float) -> SongBlend:
+def _clearest(votes: Float64, counts: Int64) -> Int64:
+    """Return the voted label of songs, `UNLABELLED` but for those with the greatest lead of their label."""
+    guess = votes.argmax(axis=1)
+    ordered = np.sort(votes, axis=1)
+    lead = ordered[:, -1] - ordered[:, -2]
+    chosen = np.full(len(votes), UNLABELLED)
+    for k, share in enumerate(counts / counts.sum()):
+        rows = np.flatnonzero(guess == k)
+        rows = rows[np.argsort(-lead[rows], kind="stable")][: round(GUESSED_SHARE * share * len(votes))]
+        chosen[rows] = k
+    return chosen
+
+
+def fit_blend(means: Float64, votes: Float64, labels: Int64, song_rate: float) -> tuple[SongBlend, float]:
     """Fit the blend on held-out songs by the likelihood of the given labels, a share of which is wrong.
 
     Parameters
@@ -238,19 +387,21 @@ def fit_blend(means: Float64, votes: Float64, labels: Int64, song_rate: float) -
     labels : array of int, shape (N,)
     song_rate : float
         Share of wrong song labels (see `estimate_noise`).
+
+    Returns
+    -------
+    SongBlend, float
+        The blend, and the negative log-likelihood of a label.
     """
     from scipy.optimize import minimize
 
-    classes = means.shape[1]
-    rows = np.arange(len(labels))
     logs = np.log(np.clip(means, 1e-4, 1))
 
     def loss(x: Float64) -> float:
         weights = np.exp(np.clip(x, -6, 3))
-        q = np.exp(log_softmax(weights[0] * logs + weights[1] * votes, axis=1))[rows, labels]
-        likelihood = (1 - song_rate) * q + song_rate / (classes - 1) * (1 - q)
-        return float(-np.log(likelihood + 1e-12).mean() + 1e-3 * (x**2).sum())
+        log_p = log_softmax(weights[0] * logs + weights[1] * votes, axis=1)
+        return float(-given_likelihood(log_p, labels, song_rate)[0].mean() + 1e-3 * (x**2).sum())
 
-    best = minimize(loss, np.array([0.0, -1.0]), method="Nelder-Mead").x
-    of_mean, of_votes = np.exp(np.clip(best, -6, 3))
-    return SongBlend(float(of_mean), float(of_votes))
+    best = minimize(loss, np.array([0.0, -1.0]), method="Nelder-Mead")
+    of_mean, of_votes = np.exp(np.clip(best.x, -6, 3))
+    return SongBlend(float(of_mean), float(of_votes)), float(best.fun)
