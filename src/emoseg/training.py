@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 import emoseg
-from emoseg.config import TrainConfig, config_hash
+from emoseg.config import TrainConfig, config_hash, first_problem
 from emoseg.corpora.base import Corpus
 from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.splits import song_folds
@@ -249,19 +250,23 @@ def _measured_section(file: Path, config: TrainConfig, segments: CorpusSegments)
     """Return the model card's section of figures on songs never heard, from a result file of the same learner."""
     try:
         result = json.loads(_read_text(file))
-        settings = {name: result["config"][name] for name in ("segment", "frontends", "learning")}
+        # Validated, so that a key that is newer than the file has its default.
+        settings = TrainConfig.model_validate(result["config"] | {"method": config.method})
         protocol, figures = result["protocol"], result["methods"].get(config.method)
         corpus, labels = result["corpus"], result["corpus"]["space"]["labels"]
         noise, fraction = protocol["noise"], protocol["fraction"]
+    except ValidationError as error:
+        raise ConfigError(f"{file}: its settings are not of this version: {first_problem(error)}") from error
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{file}: is not a result file of 'emoseg evaluate': {error}") from error
     if figures is None:
         raise ConfigError(f"{file}: has no figures of the method {config.method!r}")
-    ours = config.model_dump(mode="json")
-    if settings != {name: ours[name] for name in settings}:
+    if settings != config:
         raise ConfigError(f"{file}: was measured with other settings")
     if corpus["hash"] != corpus_hash(segments) or noise != "none" or fraction != 1:
         raise ConfigError(f"{file}: was measured on other songs or labels")
+    if split := protocol.get("test_split"):
+        raise ConfigError(f"{file}: was measured on the official part {split['parts']}, not on all songs")
     low, high = figures["macro_f1"]["interval"]
     kept = "no artist in two folds" if protocol["group"] == "artist" else "songs at random"
     recall = ", ".join(f"{label} {figures['recall'][label]:.2f}" for label in labels)

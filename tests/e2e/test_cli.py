@@ -521,6 +521,17 @@ def test_figures_and_notes_go_into_the_card(lab: Lab, call: Call, tmp_path: Path
     refused(call(*other, "--measured", notes), "notes.md: is not a result file of 'emoseg evaluate'")
     refused(call(*other, "--notes", tmp_path / "none.md"), "none.md: cannot be read")
     altered = json.loads(result.read_text())
+    altered["protocol"]["test_split"] = {"parts": "test"}
+    result.write_text(json.dumps(altered))
+    refused(call(*other, "--method", "mixup", "--measured", result), "was measured on the official part test, not on")
+    altered["config"]["learning"]["newer"] = 1
+    result.write_text(json.dumps(altered))
+    refused(
+        call(*other, "--method", "mixup", "--measured", result), "not of this version: unknown key 'learning.newer'"
+    )
+    del altered["config"]["learning"]["newer"]
+    # A file from before there were soft labels was measured without.
+    del altered["config"]["learning"]["soft_labels"], altered["protocol"]["test_split"]
     altered["corpus"]["hash"] = "0"
     result.write_text(json.dumps(altered))
     refused(call(*other, "--method", "mixup", "--measured", result), "r.json: was measured on other songs or labels")

@@ -40,6 +40,7 @@ def load_synth(root: Path, options: CorpusOptions) -> Corpus:
     return replace(
         corpus,
         name="synth",
+        root=root,
         space=QUADRANTS,
         songs=tuple(replace(song, sections=tuple(sections[song.id])) for song in corpus.songs),
         problems=(*corpus.problems, *untold),
