@@ -4,17 +4,15 @@ set -euo pipefail
 cd "$(dirname "$0")"
 corpus="4q:${EMOSEG_DATA:?set it to the folder that holds MER_audio_taffc_dataset}/MER_audio_taffc_dataset"
 setting=(--group artist --folds 5 --seeds 3)
-plain=(--frontend descriptors --method mixup --method inherit)
-mixup=(--frontend descriptors --method mixup)
+methods=(--frontend descriptors --method mixup --method inherit --method emoseg)
 
-emoseg evaluate "$corpus" "${setting[@]}" "${plain[@]}" --method sssl --method emoseg --out 4q-descriptors-clean.json
-emoseg evaluate "$corpus" "${setting[@]}" "${plain[@]}" --method emoseg --noise song:0.4 --out 4q-descriptors-song0.4.json
-emoseg evaluate "$corpus" "${setting[@]}" "${plain[@]}" --method sssl --method emoseg --noise segment:0.4 \
-  --out 4q-descriptors-segment0.4.json
-emoseg evaluate "$corpus" "${setting[@]}" "${mixup[@]}" --method emoseg --fraction 0.25 --out 4q-descriptors-fraction0.25.json
-emoseg evaluate "$corpus" "${setting[@]}" "${mixup[@]}" --method emoseg --noise splice:0.5 --out 4q-descriptors-splice0.5.json
-emoseg evaluate "$corpus" "${setting[@]}" "${mixup[@]}" --method emoseg --fraction 0.1 --out 4q-descriptors-fraction0.1.json
-emoseg evaluate "$corpus" "${setting[@]}" "${mixup[@]}" --method emoseg --noise song:0.2 --out 4q-descriptors-song0.2.json
+emoseg evaluate "$corpus" "${setting[@]}" "${methods[@]}" --method sssl --out 4q-descriptors-clean.json
+emoseg evaluate "$corpus" "${setting[@]}" "${methods[@]}" --method sssl --noise segment:0.4 --out 4q-descriptors-segment0.4.json
+emoseg evaluate "$corpus" "${setting[@]}" "${methods[@]}" --noise song:0.4 --out 4q-descriptors-song0.4.json
+emoseg evaluate "$corpus" "${setting[@]}" "${methods[@]}" --fraction 0.25 --out 4q-descriptors-fraction0.25.json
+emoseg evaluate "$corpus" "${setting[@]}" "${methods[@]}" --noise splice:0.5 --out 4q-descriptors-splice0.5.json
+emoseg evaluate "$corpus" "${setting[@]}" "${methods[@]}" --fraction 0.1 --out 4q-descriptors-fraction0.1.json
+emoseg evaluate "$corpus" "${setting[@]}" "${methods[@]}" --noise song:0.2 --out 4q-descriptors-song0.2.json
 
 # Segment length, at about equal numbers of steps.
 for length in 1.5 5 10; do
