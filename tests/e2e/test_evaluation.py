@@ -427,7 +427,8 @@ def test_detection_is_measured_once_on_means_over_trainings(lab: Lab) -> None:
     screen = io.StringIO()
     print_result(run.result, Console(file=screen, width=100))
     text = screen.getvalue()
-    assert f"wrong by the corpus' own truth: {found['wrong']} of 64 segments ({found['base_rate']:.1%}) of 16" in text
+    assert f"wrong by the corpus' own truth: {found['wrong']} of 64 segments ({found['base_rate']:.1%}); " in text
+    assert f"{found['mixed_songs']} of 16 songs have both kinds\n" in text
     low, high = found["interval"]
     assert f"{found['auroc']:.3f}  {low:.3f}-{high:.3f}  {found['average_precision']:.3f}" in text
     assert f"{100 * paired.to_json()['mean']:+.1f} (" in text
