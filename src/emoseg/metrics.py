@@ -88,7 +88,13 @@ def average_precision(positive: Bool, score: Float64) -> float:
 
 
 def paired_bootstrap(
-    statistic: Callable[[Int64], float], songs: int, *, draws: int = 2000, level: float = 0.95, seed: int = 0
+    statistic: Callable[[Int64], float],
+    songs: int,
+    *,
+    groups: Int64 | None = None,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Return the percentile interval of a statistic under resampling of songs.
 
@@ -100,13 +106,22 @@ def paired_bootstrap(
         Maps drawn song indices, shape (N,), to a number.
     songs : int
         Number of songs N.
+    groups : array of int, shape (N,), optional
+        From 0 to G - 1: songs of one group are drawn together, as clips of one song must be. Default: each alone.
     draws : int
     level : float
         Coverage of the interval.
     seed : int
     """
     rng = np.random.default_rng(seed)
-    values = [statistic(rng.integers(0, songs, songs)) for _ in range(draws)]
+    members = [np.flatnonzero(groups == g) for g in range(int(groups.max()) + 1)] if groups is not None else None
+    values = []
+    for _ in range(draws):
+        if members is None:
+            drawn = rng.integers(0, songs, songs)
+        else:
+            drawn = np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])
+        values.append(statistic(drawn))
     low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)
 

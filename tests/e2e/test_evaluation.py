@@ -268,6 +268,27 @@ def test_a_method_differs_from_itself_by_exactly_nothing(lab: Lab) -> None:
     assert low < high < 0
 
 
+def test_clips_of_a_song_are_drawn_together(lab: Lab, plain: Run) -> None:
+    outcomes = {(m, s, f): o for m, s, f, o in plain.outcomes}
+    pairs = tuple(replace(s, work=f"song {i // 2}") for i, s in enumerate(lab.segments.songs))
+    found = make_result(lab.corpus, replace(lab.segments, songs=pairs), BOTH, CONFIG, outcomes)
+    reference = lab.segments.song_labels
+    for name in ("mixup", "sssl"):
+        table = np.zeros((16, 4))
+        for method, _, _, outcome in plain.outcomes:
+            if method == name:
+                table[outcome.test] = outcome.song
+        estimate = table.argmax(axis=1)
+        expected = metrics.paired_bootstrap(
+            lambda i, e=estimate: metrics.macro_f1(reference[i], e[i], 4),  # type: ignore[misc]
+            16,
+            groups=np.arange(16) // 2,
+        )
+        assert found["methods"][name]["macro_f1"]["interval"] == pytest.approx(list(expected))
+        assert found["methods"][name]["macro_f1"]["mean"] == plain.result["methods"][name]["macro_f1"]["mean"]
+        assert found["methods"][name]["macro_f1"]["interval"] != plain.result["methods"][name]["macro_f1"]["interval"]
+
+
 def test_the_fair_baseline_is_the_better_of_the_two_plain_ones() -> None:
     reference = np.array([0, 1, 0, 1])
     good, bad = np.array([[0, 1, 0, 1]]), np.array([[0, 1, 1, 0]])
@@ -427,7 +448,8 @@ def test_detection_is_measured_once_on_means_over_trainings(lab: Lab) -> None:
     screen = io.StringIO()
     print_result(run.result, Console(file=screen, width=100))
     text = screen.getvalue()
-    assert f"wrong by the corpus' own truth: {found['wrong']} of 64 segments ({found['base_rate']:.1%}) of 16" in text
+    assert f"wrong by the corpus' own truth: {found['wrong']} of 64 segments ({found['base_rate']:.1%}); " in text
+    assert f"{found['mixed_songs']} of 16 songs have both kinds\n" in text
     low, high = found["interval"]
     assert f"{found['auroc']:.3f}  {low:.3f}-{high:.3f}  {found['average_precision']:.3f}" in text
     assert f"{100 * paired.to_json()['mean']:+.1f} (" in text

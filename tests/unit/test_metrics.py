@@ -154,6 +154,18 @@ def test_the_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.83 < covered / 200 < 0.96
 
 
+def test_the_bootstrap_draws_groups_as_one() -> None:
+    values = np.random.default_rng(5).normal(size=30)
+    one = paired_bootstrap(lambda i: float(values[i].mean()), 30, draws=200)
+    alone = paired_bootstrap(lambda i: float(values[i].mean()), 30, groups=np.arange(30), draws=200)
+    assert alone == one
+    copies, groups = np.tile(values, 4), np.tile(np.arange(30), 4)  # four clips of each song that say the same
+    together = paired_bootstrap(lambda i: float(copies[i].mean()), 120, groups=groups, draws=200)
+    assert together == pytest.approx(one)
+    apart = paired_bootstrap(lambda i: float(copies[i].mean()), 120, draws=200)
+    assert apart[1] - apart[0] < 0.7 * (one[1] - one[0])
+
+
 def test_the_bootstrap_draws_whole_songs_with_replacement() -> None:
     seen: list[Int64] = []
 

@@ -44,6 +44,7 @@ def make_result(
     tables = {m: {kind: table[:, tested] for kind, table in kinds.items()} for m, kinds in tables.items()}
     estimates = {m: table["song"].argmax(axis=2) for m, table in tables.items()}
     reference = segments.song_labels[tested]
+    clips = _clips(segments, tested)
     fair = fair_baseline(reference, estimates, len(labels))
     return {
         "schema": SCHEMA,
@@ -59,14 +60,14 @@ def make_result(
         },
         "config": config.model_dump(mode="json", exclude={"method"}),
         "methods": {
-            m: _summary(segments, reference, protocol, labels, tables[m], by_method[m]) for m in protocol.methods
+            m: _summary(segments, reference, clips, protocol, labels, tables[m], by_method[m]) for m in protocol.methods
         },
         "fair_baseline": fair,
         "differences": [
             {
                 "method": m,
                 "minus": base,
-                "macro_f1": difference(reference, estimates[m], estimates[base], len(labels)),
+                "macro_f1": difference(reference, estimates[m], estimates[base], len(labels), clips),
                 **_detection_difference(segments, protocol, by_method[m], by_method[base]),
             }
             for base in dict.fromkeys([protocol.methods[0], *([fair] if fair else [])])
@@ -119,7 +120,18 @@ def _mean_macro_f1(reference: Int64, estimates: Int64, classes: int, drawn: Int6
     return float(np.mean([metrics.macro_f1(reference[rows], e[rows], classes) for e in estimates]))
 
 
-def difference(reference: Int64, ours: Int64, theirs: Int64, classes: int) -> dict[str, Any]:
+def _clips(segments: CorpusSegments, tested: Int64) -> Int64 | None:
+    """Return a number for the song that each tested recording is a clip of; None where recordings are whole songs."""
+    if not any(song.work for song in segments.songs):
+        return None
+    groups = segments.groups("none")
+    number = {name: i for i, name in enumerate(dict.fromkeys(groups[i] for i in tested))}
+    return np.array([number[groups[i]] for i in tested], dtype=np.int64)
+
+
+def difference(
+    reference: Int64, ours: Int64, theirs: Int64, classes: int, clips: Int64 | None = None
+) -> dict[str, Any]:
     """Return the difference of macro-F1 of two methods, paired by seed and song.
 
     Parameters
@@ -128,13 +140,15 @@ def difference(reference: Int64, ours: Int64, theirs: Int64, classes: int) -> di
     ours, theirs : array of int, shape (seeds, N)
         Estimated labels.
     classes : int
+    clips : array of int, shape (N,), optional
+        Song that each is a clip of; clips of one song are drawn together.
     """
 
     def statistic(drawn: Int64 | None = None) -> float:
         mine = _mean_macro_f1(reference, ours, classes, drawn)
         return mine - _mean_macro_f1(reference, theirs, classes, drawn)
 
-    low, high = metrics.paired_bootstrap(statistic, len(reference))
+    low, high = metrics.paired_bootstrap(statistic, len(reference), groups=clips)
     by_seed = [
         metrics.macro_f1(reference, a, classes) - metrics.macro_f1(reference, b, classes)
         for a, b in zip(ours, theirs, strict=True)
@@ -145,6 +159,7 @@ def difference(reference: Int64, ours: Int64, theirs: Int64, classes: int) -> di
 def _summary(
     segments: CorpusSegments,
     reference: Int64,
+    clips: Int64 | None,
     protocol: Protocol,
     labels: Sequence[str],
     tables: dict[str, Float64],
@@ -153,7 +168,7 @@ def _summary(
     classes = len(labels)
     estimates = tables["song"].argmax(axis=2)
     low, high = metrics.paired_bootstrap(
-        lambda drawn: _mean_macro_f1(reference, estimates, classes, drawn), len(reference)
+        lambda drawn: _mean_macro_f1(reference, estimates, classes, drawn), len(reference), groups=clips
     )
     recalls = np.mean([metrics.recalls(reference, e, classes) for e in estimates], axis=0)
     return {

@@ -112,9 +112,10 @@ def _print_detection_real(result: dict[str, Any], console: Console) -> None:
         counted = f"{first['wrong']} of {first['units']} {first['unit']}s"
         rate = "" if first["base_rate"] is None else f" ({first['base_rate']:.1%})"
         console.print(
-            f"\nwrong by the corpus' own truth{where}: {counted}{rate} of {first['songs']} songs, "
-            f"{first['mixed_songs']} of which have both kinds",
+            f"\nwrong by the corpus' own truth{where}: {counted}{rate}; "
+            f"{first['mixed_songs']} of {first['songs']} songs have both kinds",
             highlight=False,
+            soft_wrap=True,
         )
         if first["auroc"] is None:
             continue
