@@ -78,7 +78,9 @@ class TimelineConfig(_Frozen):
         description="Probability of the best label below which the answer is 'unsure'; default: a third of the way "
         "from chance (1 / number of labels) to certainty, which is 0.5 for four labels. 0 turns it off.",
     )
-    sounds: bool = Field(True, description="Name speech, noise and silence instead of giving them an emotion.")
+    sounds: bool = Field(
+        True, description="Name speech, noise, test tones and silence instead of giving them an emotion."
+    )
 
     def unsure_threshold(self, labels: int) -> float:
         """Return `unsure_below`, or its default for a number of labels."""

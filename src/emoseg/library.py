@@ -115,8 +115,9 @@ class Library:
             A label of the library, a key of `MOODS`, or ``V,A``: the songs nearest to that valence and arousal.
         count : int
         """
+        fit = self._fit(mood)
         return self._ask(
-            f"SELECT path, artist, title, label, {self._fit(mood)} AS fit, valence, arousal FROM songs "
+            f"SELECT path, artist, title, label, {fit} AS fit, valence, arousal FROM songs WHERE {fit} IS NOT NULL "
             "ORDER BY fit DESC, path LIMIT ?",
             count,
         )
@@ -126,15 +127,16 @@ class Library:
 
         The measure is the standard deviation of a song's segments in label probabilities: the root of the sum of the
         labels' variances, from 0 (always the same) to 0.71 (half the song surely one label, half surely another).
-        Songs of fewer than four segments are left out.
+        Songs of fewer than four segments of music are left out.
         """
+        music = f"count({_quoted(next(iter(self._columns.values())))})"
         spread = " + ".join(f"var_pop({_quoted(column)})" for column in self._columns.values())
         return self._ask(
             "SELECT path, any_value(songs.artist) AS artist, any_value(songs.title) AS title, "
             f"round(sqrt({spread}), 6) AS change, arg_min(segments.label, segment) AS begins, "
             "arg_max(segments.label, segment) AS ends "
             "FROM segments JOIN (SELECT song_id, artist, title FROM songs) AS songs USING (song_id) "
-            "GROUP BY song_id, path HAVING count(*) >= 4 ORDER BY change DESC, path LIMIT ?",
+            f"GROUP BY song_id, path HAVING {music} >= 4 ORDER BY change DESC, path LIMIT ?",
             count,
         )
 
@@ -159,6 +161,7 @@ class Library:
             f"SELECT songs.path, artist, title, songs.label, mean AS distance FROM "
             f"(SELECT b.song_id, round(avg(sqrt(({parts}) / 2)), 6) AS mean FROM stretches AS a JOIN stretches AS b "
             f"USING (stretch) WHERE a.song_id = ? AND b.song_id != ? GROUP BY b.song_id) JOIN songs USING (song_id) "
+            f"WHERE distance IS NOT NULL "
             f"ORDER BY distance, songs.path LIMIT ?",
             key,
             key,
@@ -199,7 +202,8 @@ class Library:
             raise ConfigError(f"playlist {moods!r}: must be FROM:TO, such as sad:happy")
         axes = ["valence", "arousal"] if self._has_axes() else [_quoted(c) for c in self._columns.values()]
         found = self._ask(
-            f"SELECT song_id, artist, title, duration_s, label, {', '.join(axes)} FROM songs ORDER BY path"
+            f"SELECT song_id, artist, title, duration_s, label, {', '.join(axes)} FROM songs "
+            f"WHERE {axes[0]} IS NOT NULL ORDER BY path"
         )
         rows = [row for row in found.rows if not {"\n", "\r"} & set(self.contents.paths[row[0]])]
         if not rows:
@@ -271,7 +275,7 @@ class Library:
         numbers = _numbers(mood)
         if numbers is not None and mood not in self._columns:
             return np.array(numbers)
-        best = self._ask(f"SELECT song_id FROM songs ORDER BY {fit} DESC, path").rows
+        best = self._ask(f"SELECT song_id FROM songs WHERE {fit} IS NOT NULL ORDER BY {fit} DESC, path").rows
         index = {key: i for i, key in enumerate(keys)}
         firm = [index[key] for (key,) in best if key in index][: max(1, round(_FIRM * len(keys)))]
         return np.asarray(places[firm].mean(axis=0))

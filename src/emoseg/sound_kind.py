@@ -1,9 +1,11 @@
-"""Speech, noise and silence told from music, in numpy, so that none of them is given an emotion.
+"""Speech, noise, test tones and silence told from music, in numpy, so that none of them is given an emotion.
 
-Conservative on purpose: what is not clearly one of the three is music. Everything is measured between 100 Hz and 4 kHz,
-where a telephone and a studio agree.
+Conservative on purpose: what is not clearly one of the four is music. Noise and speech are measured between 100 Hz and
+4 kHz, where a telephone and a studio agree.
 
 - Silence: a segment whose level is below `SILENCE_DB`.
+- Tone: one sinusoid that neither moves nor fades through the whole segment. No instrument plays one for 3 s without
+  partials, decay or vibrato; generators do.
 - Noise: stationary and without tones. The level of no band moves much, the long-term spectrum has no peaks, and the
   fine structure of the spectrum does not last for 35 ms.
 - Speech: a logistic regression on seven measures that tell speech from music since Scheirer and Slaney (1997): pauses
@@ -34,6 +36,7 @@ _WEIGHTS = np.array([10.4, 7.1, 0.408, -4.42, 4.35, -4.20, -11.4])
 _BIAS = -10.15
 _STANDING = 0.55  # median persistence of partials that no voice reaches and plucked notes do
 _NOISE_LEVEL_SPREAD_DB, _NOISE_PEAK_DB, _NOISE_PERSISTENCE = 1.7, 2.4, 0.04  # distorted guitars begin just above
+_TONE_BLOCKS, _TONE_LEVEL_SPREAD_DB, _TONE_WIDTH_HZ, _TONE_SHARE = 12, 0.5, 2.0, 0.999
 _MIN_SPEECH_S = 2.0  # shorter segments hold too few syllables
 _NEIGHBOURS_S = 3.0
 _ODDS_LIMIT = 8.0
@@ -53,18 +56,18 @@ def sound_evidence(segments: Float32, sample_rate_hz: int) -> Float64:
 
     Returns
     -------
-    array, shape (B, 3)
-        Log odds of speech (limited to ±8), whether it is noise, whether it is silence (0 or 1).
+    array, shape (B, 4)
+        Log odds of speech (limited to ±8), whether it is noise, whether it is silence, whether it is a tone (0 or 1).
     """
-    return np.array([_evidence(samples, sample_rate_hz) for samples in segments]).reshape(-1, 3)
+    return np.array([_evidence(samples, sample_rate_hz) for samples in segments]).reshape(-1, 4)
 
 
 def sound_kinds(evidence: Float64, start_s: Float64) -> tuple[str, ...]:
-    """Return ``"music"``, ``"speech"``, ``"noise"`` or ``"silence"`` for each segment of one recording.
+    """Return ``"music"``, ``"speech"``, ``"noise"``, ``"tone"`` or ``"silence"`` for each segment of one recording.
 
     Parameters
     ----------
-    evidence : array, shape (S, 3)
+    evidence : array, shape (S, 4)
         From `sound_evidence`, all segments in order.
     start_s : array, shape (S,)
         Starts of the segments, ascending.
@@ -74,22 +77,25 @@ def sound_kinds(evidence: Float64, start_s: Float64) -> tuple[str, ...]:
     speech = np.array([evidence[a:b, 0].mean() for a, b in zip(first, last, strict=True)]) > SPEECH_ODDS
     kinds = np.where(speech, "speech", "music")
     kinds = np.where(evidence[:, 1] > 0, "noise", kinds)
+    kinds = np.where(evidence[:, 3] > 0, "tone", kinds)
     return tuple(np.where(evidence[:, 2] > 0, "silence", kinds).tolist())
 
 
-def _evidence(samples: Float32, rate: int) -> tuple[float, bool, bool]:
+def _evidence(samples: Float32, rate: int) -> tuple[float, bool, bool, bool]:
     level_db = 10 * np.log10(np.mean(np.square(samples, dtype=np.float64)) + _TINY)
     if level_db < SILENCE_DB:
-        return -_ODDS_LIMIT, False, True
+        return -_ODDS_LIMIT, False, True, False
+    if _is_tone(samples, rate):
+        return -_ODDS_LIMIT, False, False, True
     power, hz, frame_rate = _spectra(samples, rate)
     loudness = power.sum(axis=1) + _TINY
     persistence = _persistence(power, loudness, round(0.035 * frame_rate))
     if _is_noise(power, persistence):
-        return -_ODDS_LIMIT, True, False
+        return -_ODDS_LIMIT, True, False, False
     if len(samples) < _MIN_SPEECH_S * rate or persistence > _STANDING:
-        return -_ODDS_LIMIT, False, False
+        return -_ODDS_LIMIT, False, False, False
     odds = float(_measures(power, hz, frame_rate, loudness, persistence) @ _WEIGHTS + _BIAS)
-    return float(np.clip(odds, -_ODDS_LIMIT, _ODDS_LIMIT)), False, False
+    return float(np.clip(odds, -_ODDS_LIMIT, _ODDS_LIMIT)), False, False, False
 
 
 def speech_measures(samples: Float32, sample_rate_hz: int) -> Float64:
@@ -131,6 +137,15 @@ def _persistence(power: Float64, loudness: Float64, lag: int) -> float:
     loud = loudness > 0.1 * loudness.mean()
     both = loud[:-lag] & loud[lag:]
     return float(np.median(((before * after).sum(axis=1) / norm)[both])) if both.any() else 0.0
+
+
+def _is_tone(samples: Float32, rate: int) -> bool:
+    blocks = samples[: len(samples) // _TONE_BLOCKS * _TONE_BLOCKS].reshape(_TONE_BLOCKS, -1).astype(np.float64)
+    if (10 * np.log10(np.square(blocks).mean(axis=1) + _TINY)).std() > _TONE_LEVEL_SPREAD_DB:
+        return False
+    power = np.square(np.abs(np.fft.rfft(np.hanning(len(samples)) * (samples - samples.mean(dtype=np.float64)))))
+    peak, reach = int(power.argmax()), max(3, round(_TONE_WIDTH_HZ * len(samples) / rate))
+    return bool(power[max(0, peak - reach) : peak + reach + 1].sum() > _TONE_SHARE * power.sum())
 
 
 def _is_noise(power: Float64, persistence: float) -> bool:

@@ -6,8 +6,8 @@ probable course (Viterbi 1967; Rabiner 1989) switches only where the evidence fo
 in both directions: a hysteresis with one parameter that has a unit and means the same at every hop.
 
 Besides the labels the chain knows "unsure", which is observed with the probability below which an answer is not given
-(so it takes over where no label stays above it: Chow's rule, 1970, along the course), and speech, noise and silence.
-Overlapping segments share sound, so each counts as much as the new sound that it brings.
+(so it takes over where no label stays above it: Chow's rule, 1970, along the course), and speech, noise, test
+tones and silence. Overlapping segments share sound, so each counts as much as the new sound that it brings.
 
 References
 ----------
@@ -25,7 +25,7 @@ from emoseg.config import SegmentConfig, TimelineConfig
 from emoseg.types import SOUNDS, UNSURE, Float64, Int64, Span
 
 _LEAST = 1e-4  # no single segment may forbid a label
-_FOUND = 0.9  # trust in a sound that was found to be speech, noise or silence: one such segment tears no span, two do
+_FOUND = 0.9  # trust in a sound that was found to be no music: one such segment tears no span, two do
 
 
 def course(

@@ -158,7 +158,7 @@ class Section:
 
 
 UNSURE = "unsure"
-SOUNDS = ("speech", "noise", "silence")
+SOUNDS = ("speech", "noise", "tone", "silence")
 STATES = (UNSURE, *SOUNDS)
 """What an answer may say instead of a label of the space; a state that is itself a label of the space is not used."""
 
@@ -275,7 +275,7 @@ class Analysis:
             UNSURE: f"the most probable label has a probability below {self.unsure_below:.2f}",
             "spans": "the most probable course of the segments' labels where one emotion lasts "
             f"{self.mean_span_s:g} s on average",
-            "sound": "speech, noise and silence are found in the sound itself and are given no emotion",
+            "sound": "speech, noise, test tones and silence are found in the sound itself and are given no emotion",
         }
 
 

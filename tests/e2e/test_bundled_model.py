@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import emoseg
 from emoseg.cli import main
+from emoseg.config import LearningConfig
 from emoseg.corpora.synth import write_corpus
 from emoseg.errors import ConfigError, ModelError
 from emoseg.model import BUNDLED, DEFAULT_MODEL, bundled_models, export_model, find_model, load_model
+from emoseg.writers.json_lines import to_json
 
-RESULT = Path(__file__).parents[2] / "benchmarks" / "quality" / "4q-descriptors-clean.json"
+REPOSITORY = Path(__file__).parents[2]
+RESULT = REPOSITORY / "benchmarks" / "quality" / "4q-descriptors-clean.json"
+RATE = 22050
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +59,23 @@ def test_no_model_need_be_named(song: Path, capsys: pytest.CaptureFixture[str]) 
     assert sum(told["song"]["probabilities"].values()) == pytest.approx(1)
 
 
-def test_noise_and_silence_get_no_emotion() -> None:
-    analyzer = emoseg.Analyzer()
-    noise = 0.1 * np.random.default_rng(0).normal(size=22050 * 12).astype(np.float32)
-    assert analyzer.analyze(noise, sample_rate_hz=22050).song.label == "noise"
+@pytest.mark.parametrize("kind", ["noise", "tone", "silence"])
+def test_sound_that_is_no_music_gets_no_emotion(kind: str) -> None:
+    t = np.arange(12 * RATE) / RATE
+    hiss = np.random.default_rng(0).normal(size=len(t))
+    sound = {"noise": 0.1 * hiss, "tone": 0.2 * np.sin(2 * np.pi * 440 * t), "silence": 2e-4 * hiss}[kind]
+    analysis = emoseg.Analyzer().analyze(sound.astype(np.float32), sample_rate_hz=RATE)
+    assert (analysis.song.label, analysis.song.probabilities) == (kind, ())
+    assert {segment.label for segment in analysis.segments} == {kind}
+
+
+def test_what_the_card_says_of_such_sounds_was_measured() -> None:
+    heard = json.loads((REPOSITORY / "benchmarks" / "model" / "sounds.json").read_text(encoding="utf-8"))
+    card = (BUNDLED / "4q" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert {row["answer"] for row in heard} == {"noise", "tone", "silence", "speech", "refused (silent)"}
+    for row in heard:
+        segments = ", ".join(f"{label} {n}" for label, n in row["segments"].items())
+        assert f"| {row['sound']} | {row['answer']} | {segments} |" in card
 
 
 def test_a_folder_goes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,5 +130,40 @@ def test_the_card_says_what_was_measured() -> None:
     assert f"calibration error of song probabilities: {figures['calibration_error']:.3f}" in card
     assert figures["calibration_error"] <= 0.05
     assert result["corpus"]["hash"] == config.training["hash"]
-    assert result["config"]["learning"] == config.training["learning"]
+    # Validated, so that a key that is newer than one of them has its default.
+    measured, learnt = result["config"]["learning"], config.training["learning"]
+    assert LearningConfig.model_validate(measured) == LearningConfig.model_validate(learnt)
     assert "research" in card
+
+
+def installed(site: Path, song: Path, cwd: Path) -> Any:
+    """Analyse with the package at `site`, in a new process that cannot learn, from another folder."""
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['sklearn'] = sys.modules['onnx'] = None\n"
+        "import emoseg, pathlib; assert pathlib.Path(emoseg.__file__).is_relative_to(sys.argv[1])\n"
+        "sys.argv = ['emoseg', 'analyze', sys.argv[2], '--json']\n"
+        "from emoseg.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(site), str(song)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(site)},
+    )
+    return json.loads(done.stdout)
+
+
+def test_an_installed_wheel_gives_the_same_analysis(song: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hatchling", reason="building a wheel needs hatchling")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path / "wheel")],
+        capture_output=True,
+        check=True,
+        cwd=REPOSITORY,
+    )
+    (wheel,) = (tmp_path / "wheel").iterdir()
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    assert load_model(tmp_path / "site" / "emoseg" / "bundled" / DEFAULT_MODEL).config == load_model().config
+    assert installed(tmp_path / "site", song, tmp_path) == to_json(emoseg.Analyzer().analyze(song))

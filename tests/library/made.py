@@ -90,11 +90,12 @@ def make_model(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
 
 
 def tone(number: int, *, seconds: float = 7.0) -> Float32:
-    """Return sound that differs with its number: two tones one after the other, and some noise."""
+    """Return sound that differs with its number: two notes one after the other, and some noise."""
     random = np.random.default_rng(number)
     times = np.arange(round(seconds * RATE)) / RATE
     pitches = np.where(times < seconds / 2, *random.uniform(80, 2000, 2))
-    sound = random.uniform(0.05, 0.5) * np.sin(2 * np.pi * np.cumsum(pitches) / RATE)
+    phase = 2 * np.pi * np.cumsum(pitches) / RATE
+    sound = random.uniform(0.05, 0.5) * (np.sin(phase) + 0.3 * np.sin(2 * phase))  # a partial, as music has
     return np.asarray(sound + random.normal(0, random.uniform(1e-4, 0.05), len(times)), dtype=np.float32)
 
 

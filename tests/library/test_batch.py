@@ -106,6 +106,25 @@ def test_tables_hold_what_the_analyzer_says(music: Path, whole: Path, model: Pat
     assert len({song["label"] for song in songs}) > 1, "the model tells these songs apart"
 
 
+def test_sound_that_is_no_music_has_no_numbers(model: Path, tmp_path: Path) -> None:
+    hiss = np.random.default_rng(0).normal(0, 0.1, 6 * RATE).astype(np.float32)
+    (tmp_path / "music").mkdir()
+    soundfile.write(tmp_path / "music" / "hiss.wav", hiss, RATE)
+    pause = np.zeros(6 * RATE, dtype=np.float32)
+    soundfile.write(tmp_path / "music" / "pause.wav", np.concatenate([tone(1), pause, tone(2)]), RATE)
+    report = in_process(tmp_path / "music", tmp_path / "out", model)
+    assert report.failures == ()
+    songs, segments = tables(tmp_path / "out")
+    numbers = ("p_Q1", "p_Q2", "p_Q3", "p_Q4", "valence", "arousal")
+    assert [song["path"] for song in songs] == ["hiss.wav", "pause.wav"]
+    assert (songs[0]["label"], songs[0]["confidence"]) == ("noise", 0)
+    assert [songs[0][name] for name in numbers] == [None] * 6
+    assert None not in [songs[1][name] for name in numbers]
+    quiet = [row for row in segments if row["label"] == "silence"]
+    assert [row["path"] for row in quiet] == ["pause.wav"]
+    assert [quiet[0][name] for name in numbers] == [None] * 6
+
+
 def test_tables_carry_their_schema(whole: Path) -> None:
     for name in ("songs", "segments"):
         (file,) = (whole / name).iterdir()

@@ -40,9 +40,14 @@ def derived(p: tuple[float, ...], space: EmotionSpace, axis: str) -> float | Non
 def analysis(course: Course, space: EmotionSpace, sure: float) -> Analysis:
     segments = tuple(
         SegmentEmotion(3.0 * i, 3.0 * i + 3, label, p, derived(p, space, "valence"), derived(p, space, "arousal"))
+        if label in space.labels
+        else SegmentEmotion(3.0 * i, 3.0 * i + 3, label, (), None, None, sound=label)
         for i, label in enumerate(course)
         for p in [probabilities(label, space, sure)]
     )
+    if not any(segment.probabilities for segment in segments):
+        song = SongEmotion(course[0], (), 0.0, None, None)
+        return Analysis("x", 3.0 * len(course), "m", "1", space, song, segments, (), np.zeros((0, 2), np.float32))
     p = tuple(np.mean([segment.probabilities for segment in segments], axis=0).tolist())
     song = SongEmotion(
         space.labels[int(np.argmax(p))], p, max(p), derived(p, space, "valence"), derived(p, space, "arousal")
@@ -115,6 +120,19 @@ def test_the_songs_with_most_of_a_mood(out: Path) -> None:
         library.most("blue", count=3)
     with pytest.raises(ConfigError, match="mood '2,0' is unknown"):
         library.most("2,0", count=3)
+
+
+def test_what_is_no_music_is_never_an_answer(tmp_path: Path) -> None:
+    talk: tuple[Course, str | None, float] = (["speech"] * 8, None, 0.9)
+    library = Library(make_library(tmp_path / "out", {"a talk.mp3": talk, **SONGS}))
+    music = set(SONGS)
+    assert set(column(library.most("sad", count=100).to_json())) == music
+    assert set(column(library.most("0.1,-0.2", count=100).to_json())) == music
+    assert "a talk.mp3" not in column(library.changing(count=100).to_json())
+    assert set(column(library.like("calm.mp3", count=100).to_json())) == music - {"calm.mp3"}
+    assert library.like("a talk.mp3", count=100).rows == ()
+    assert len(library.playlist("sad:happy", count=100)) == len(music)
+    assert {row["label"]: row["songs"] for row in library.summary().to_json()}["speech"] == 1
 
 
 def test_the_songs_that_change_most(out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from emoseg.audio import SegmentReader
 from emoseg.config import SegmentConfig
 from emoseg.corpora.synth import compose
 from emoseg.sound_kind import MEASURES, sound_evidence, sound_kinds, speech_measures
-from emoseg.types import Float32, Recording
+from emoseg.types import Float32, Float64, Recording
 
 RATE = 22050
 
@@ -95,6 +96,30 @@ def test_noise_with_a_tone_is_not_noise() -> None:
     assert "noise" not in kinds(np.asarray(noise(9) + tone, dtype=np.float32))
 
 
+@pytest.mark.parametrize("hz", [50.0, 440.0, 3000.0])
+def test_a_sinusoid_that_never_moves_is_a_tone(hz: float) -> None:
+    t = np.arange(10 * RATE) / RATE
+    assert set(kinds(np.asarray(0.1 * np.sin(2 * np.pi * hz * t) + 0.2, dtype=np.float32))) == {"tone"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tone, t: tone + 0.05 * np.sin(2 * np.pi * 880 * t),  # a partial
+        lambda tone, t: tone * np.exp(-t),  # decay
+        lambda tone, t: tone * (1 + 0.3 * np.sin(2 * np.pi * 5 * t)),  # tremolo
+        lambda tone, t: np.sin(2 * np.pi * 440 * t + 5 * np.sin(2 * np.pi * 5 * t)),  # vibrato
+        lambda tone, t: np.where(t % 0.5 < 0.45, tone, 0),  # notes
+        lambda tone, t: np.where(t % 2 < 1, tone, np.sin(2 * np.pi * 550 * t)),  # a melody
+    ],
+    ids=["partial", "decay", "tremolo", "vibrato", "notes", "melody"],
+)
+def test_what_moves_is_no_tone(change: Callable[[Float64, Float64], Float64]) -> None:
+    t = np.arange(3 * RATE) / RATE
+    sound = change(np.sin(2 * np.pi * 440 * t), t)
+    assert "tone" not in kinds(np.asarray(0.3 * sound, dtype=np.float32))
+
+
 @pytest.mark.parametrize(("pitch_hz", "rate"), [(115.0, 8000), (115.0, 22050), (100.0, 16000)])
 def test_speech_is_speech(pitch_hz: float, rate: int) -> None:
     assert set(kinds(speech(18, rate=rate, pitch_hz=pitch_hz, seed=1), rate)) == {"speech"}
@@ -137,7 +162,7 @@ def test_a_very_short_segment_is_never_called_speech() -> None:
 def test_evidence_does_not_depend_on_the_batch() -> None:
     segments = np.concatenate([speech(6), noise(6)]).reshape(4, -1)
     together = sound_evidence(segments, RATE)
-    assert together.shape == (4, 3)
+    assert together.shape == (4, 4)
     np.testing.assert_array_equal(together, np.concatenate([sound_evidence(s[None], RATE) for s in segments]))
 
 

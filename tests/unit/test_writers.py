@@ -453,7 +453,7 @@ def test_table_of_a_broadcast_has_marks_for_all_and_tells_the_rules() -> None:
     assert " ::?111." in text
     assert "? unsure   : speech   . silence" in text
     assert "unsure: the most probable label has a probability below 0.50" in text
-    assert "speech, noise and silence are found in the sound itself" in text
+    assert "speech, noise, test tones and silence are found in the sound itself" in text
     speech = replace(make_broadcast(), song=SongEmotion("speech", (), 0.0, None, None))
     row = next(line for line in show([speech]).splitlines() if "show.flac" in line)
     assert row.split() == ["show.flac", "0:21", "speech", "-", "-", "-"]

@@ -99,7 +99,7 @@ def to_rows(analysis: Analysis, *, path: str, artist: str | None, title: str | N
                 "segments": len(analysis.segments),
                 "label": song.label,
                 "confidence": song.confidence,
-                **dict(zip(columns, song.probabilities, strict=True)),
+                **_probabilities(columns, song.probabilities),
                 "valence": song.valence,
                 "arousal": song.arousal,
                 "content": content,
@@ -113,7 +113,7 @@ def to_rows(analysis: Analysis, *, path: str, artist: str | None, title: str | N
                 "start_s": segment.start_s,
                 "end_s": segment.end_s,
                 "label": segment.label,
-                **dict(zip(columns, segment.probabilities, strict=True)),
+                **_probabilities(columns, segment.probabilities),
                 "valence": segment.valence,
                 "arousal": segment.arousal,
             }
@@ -121,6 +121,11 @@ def to_rows(analysis: Analysis, *, path: str, artist: str | None, title: str | N
         ],
     }
     return {name: pack(pa.Table.from_pylist(rows[name], schema=wanted[name])) for name in (SONGS, SEGMENTS)}
+
+
+def _probabilities(columns: Sequence[str], known: Sequence[float]) -> dict[str, float]:
+    """Return a value a column; none, which the tables show as null, where the sound is not music."""
+    return dict(zip(columns, known, strict=True)) if known else {}
 
 
 def pack(table: Any) -> bytes:

@@ -53,9 +53,10 @@ STATE_SWATCHES = {
     "unsure": Swatch("#B9B6AE", "#85868E"),
     "speech": Swatch("#8A8982", "#A9AAB2"),
     "noise": Swatch("#6A6963", "#5F616A"),
+    "tone": Swatch("#A09C90", "#8D8F98"),
     "silence": Swatch("#E2DFD7", "#3A3C44"),
 }
-STATE_MARKS = {"unsure": "?", "speech": ":", "noise": "~", "silence": "."}
+STATE_MARKS = {"unsure": "?", "speech": ":", "noise": "~", "tone": "-", "silence": "."}
 
 # Where a label lies in the plane, as signs of (valence, arousal), and the words of Russell's circumplex for it
 # (Russell 1980, "A circumplex model of affect").

@@ -14,8 +14,9 @@ def render(analysis: Analysis) -> str:
 
     Columns: ``start_s``, ``end_s`` (seconds), ``label``, one ``p_<label>`` per label of the space (probabilities in
     [0, 1]), ``valence`` and ``arousal`` (in [-1, 1], empty where the space has no such axis), ``valence_sd`` and
-    ``arousal_sd``, ``sound`` (music, speech, noise, silence), ``span`` (the smoothed answer at the segment's middle),
-    and ``unsure_below`` (a label is "unsure" where no probability reaches it). Sound that is not music has no numbers.
+    ``arousal_sd``, ``sound`` (music, speech, noise, tone, silence), ``span`` (the smoothed answer at the segment's
+    middle), and ``unsure_below`` (a label is "unsure" where no probability reaches it). Sound that is not music has no
+    numbers.
 
     Raises
     ------

@@ -31,8 +31,8 @@ def to_json(result: Analysis | AnalysisFailure) -> dict[str, Any]:
     Returns
     -------
     dict
-        Keys in a fixed order. A label is one of the space's, or "unsure", "speech", "noise" or "silence"; the last
-        three come with no probabilities, and None for valence and arousal. Times are in seconds, probabilities in
+        Keys in a fixed order. A label is one of the space's, or "unsure", "speech", "noise", "tone" or "silence"; the
+        last four come with no probabilities, and None for valence and arousal. Times are in seconds, probabilities in
         [0, 1], valence and arousal in [-1, 1] or None; all rounded to six decimals.
 
     Raises
