@@ -2,7 +2,6 @@
 # Learns the bundled model 4q anew. EMOSEG_DATA is the folder that holds MER_audio_taffc_dataset (4Q). The figures of
 # its card are those of the result file that benchmarks/quality/run.sh writes first of all. espeak-ng must be installed.
 set -euo pipefail
-export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 # sums in another order have other last digits
 cd "$(dirname "$0")"
 corpus="4q:${EMOSEG_DATA:?set it to the folder that holds MER_audio_taffc_dataset}/MER_audio_taffc_dataset"
 bundled=../../src/emoseg/bundled

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from emoseg.config import MethodName
 from emoseg.learning.learner import song_parts
 from emoseg.learning.methods import METHODS
-from emoseg.learning.methods.base import MethodFit, Prediction, Run, TrainingSet
+from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run, TrainingSet
 from emoseg.song import SongModel, fit_mean_model, fit_song_model, statistics_table, with_base
 from emoseg.types import UNLABELLED, Float64, Int64
 
@@ -87,7 +88,12 @@ def learn(data: TrainingSet, *, method: MethodName, run: Run) -> Learned:
     labels = data.song_labels()
     if ((data.given == UNLABELLED) != (labels[data.song] == UNLABELLED)).any():
         raise ValueError("the segments of a song must all have a label, or none of them")
-    fit = METHODS[method].fit(data, run)
+    with threadpool_limits(1):  # sums of other lengths have other last digits, and cores must not decide them
+        return _learn(data, labels, METHODS[method], run)
+
+
+def _learn(data: TrainingSet, labels: Int64, method: Method, run: Run) -> Learned:
+    fit = method.fit(data, run)
     songs = np.flatnonzero(labels != UNLABELLED)
     rows = np.flatnonzero(data.given != UNLABELLED)
     statistics = _statistics(fit.out_of_fold.of(rows), np.searchsorted(songs, data.song[rows]))
