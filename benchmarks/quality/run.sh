@@ -22,3 +22,16 @@ done
 
 # The log-mel network takes minutes a training: one seed.
 emoseg evaluate "$corpus" --group artist --folds 5 --seeds 1 --frontend logmel --method mixup --out 4q-logmel-clean.json
+
+python unsure.py "$corpus" >4q-unsure.json
+
+# Real wrong labels: clips of EMOPIA with their song's label, segments of VGMIDI with their piece's. EMOSEG_RENDERED
+# holds the folders emopia and vgmidi with the rendered audio, named as the MIDI files.
+if [ -n "${EMOSEG_RENDERED:-}" ]; then
+  real=(--folds 5 --seeds 1 --frontend descriptors --method mixup --method emoseg)
+  emoseg evaluate "emopia:$EMOSEG_DATA/emopia" --audio "$EMOSEG_RENDERED/emopia" --labels song "${real[@]}" \
+    --out emopia-descriptors.json
+  vgmidi=("vgmidi:$EMOSEG_DATA/vgmidi" --audio "$EMOSEG_RENDERED/vgmidi")
+  emoseg evaluate "${vgmidi[@]}" "${real[@]}" --out vgmidi-descriptors.json
+  emoseg evaluate "${vgmidi[@]}" "${real[@]}" --soft-labels --out vgmidi-descriptors-soft.json
+fi
