@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 import emoseg
 from emoseg import metrics
@@ -249,10 +250,14 @@ def _detection_difference(
 
 
 def _mean_clean(outcomes: Sequence[Outcome], size: int) -> tuple[Int64, Float64]:
-    """Return the segments that some training had with a label, and their clean probability, averaged over these."""
+    """Return the segments that some training had with a label, and their clean probability, averaged over these.
+
+    What is averaged is its rank in the training, from 0 to 1: where a method draws the line between clean and wrong
+    differs from one training to the next, and segments are not in the same ones.
+    """
     total, trainings = np.zeros(size), np.zeros(size)
     for outcome in outcomes:
-        total[outcome.clean_rows] += outcome.clean
+        total[outcome.clean_rows] += rankdata(outcome.clean) / len(outcome.clean)
         trainings[outcome.clean_rows] += 1
     rows = np.flatnonzero(trainings)
     return rows, total[rows] / trainings[rows]
