@@ -50,6 +50,8 @@ class LabelEvidence:
         What the true labels are taken to be.
     targets : array, shape (S, K)
         What to learn from.
+    changed : bool
+        Whether a suspect's target has another label than before, so that there is something new to learn.
     """
 
     rate: float
@@ -57,6 +59,7 @@ class LabelEvidence:
     clean: Float64
     guesses: Float64
     targets: Float64
+    changed: bool
 
 
 def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) -> LabelEvidence:
@@ -108,13 +111,14 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
     cut = np.quantile(score, rate)
     clean = expit(score - cut)
     own = np.eye(data.classes)[given] if data.soft is None else data.soft[rows]
-    relearnt = trust * own + (1 - trust) * guesses
+    targets = np.where((clean < 0.5)[:, None], trust * own + (1 - trust) * guesses, own)
     return LabelEvidence(
         rate=rate,
         song_rate=song_rate,
         clean=_spread(clean, rows, len(data.given)),
         guesses=_spread(guesses, rows, len(data.given)),
-        targets=_spread(np.where((clean < 0.5)[:, None], relearnt, own), rows, len(data.given), elsewhere=0.0),
+        targets=_spread(targets, rows, len(data.given), elsewhere=0.0),
+        changed=bool((targets.argmax(axis=1) != own.argmax(axis=1)).any()),
     )
 
 
@@ -148,9 +152,7 @@ class EvidenceLearner(Method):
         first = run.cross_fit(data.of(witness), Mixup, name=f"{witness}-first")
         jury = _Jury(data, run, vectors) if vectors else None
         evidence = weigh_labels(first, data, jury)
-        # Where suspects keep their labels there is nothing new to learn.
-        changed = not np.array_equal(evidence.targets[data.given >= 0].argmax(axis=1), data.given[data.given >= 0])
-        targets = evidence.targets if evidence.rate and changed else None
+        targets = evidence.targets if evidence.changed else None
         fits = {
             name: first if name == witness and targets is None else _relearn(data, run, name, targets)
             for name in data.features
