@@ -254,7 +254,7 @@ def fit_song_model(
     held_out = {
         penalty: _cross_validated(statistics, labels, classes, folds, penalty, song_rate) for penalty in PENALTIES
     }
-    fitted = {penalty: _temperature(logits, labels, song_rate) for penalty, logits in held_out.items()}
+    fitted = {penalty: fit_temperature(logits, labels, song_rate) for penalty, logits in held_out.items()}
     best = min(PENALTIES, key=lambda penalty: fitted[penalty][1])
     model = _fit(statistics, labels, classes, best, song_rate)
     temperature = fitted[best][0]
@@ -264,7 +264,7 @@ def fit_song_model(
 
 def fit_mean_model(statistics: Float64, labels: Int64, *, classes: int, song_rate: float = 0.0) -> SongModel:
     """Fit the comparison: the mean probability with a temperature; parameters as of `fit_song_model`."""
-    temperature, _ = _temperature(statistics[:, :classes], labels, song_rate)
+    temperature, _ = fit_temperature(statistics[:, :classes], labels, song_rate)
     return mean_model(classes, temperature=temperature)
 
 
@@ -314,13 +314,14 @@ def given_likelihood(log_p: Float64, labels: Int64, rate: float) -> tuple[Float6
     return np.log(likelihood), (1 - rate - other) * np.exp(log_q) / likelihood
 
 
-def fit_temperature(logits: Float64, labels: Int64) -> float:
-    """Return the temperature that makes the softmax of `logits`, shape (N, K), fit held-out `labels` best."""
-    return _temperature(logits, labels, 0.0)[0]
+def fit_temperature(logits: Float64, labels: Int64, song_rate: float = 0.0) -> tuple[float, float]:
+    """Return the temperature that makes the softmax of `logits`, shape (N, K), fit held-out `labels` best.
 
-
-def _temperature(logits: Float64, labels: Int64, song_rate: float) -> tuple[float, float]:
-    """Return the temperature in [0.05, 20] with the least negative log-likelihood, and that likelihood per song."""
+    Returns
+    -------
+    float, float
+        The temperature, in [0.05, 20], and the negative log-likelihood of a label.
+    """
     from scipy.optimize import minimize_scalar
 
     def loss(log_t: float) -> float:

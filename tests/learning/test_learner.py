@@ -280,6 +280,7 @@ def test_labels_are_judged_by_all_passes_even_where_an_early_one_is_chosen() -> 
     fit = learner._choose(*planted_runs(right, [1.0, 1.0, 0.6, 0.4]))
     assert fit.epoch == 0
     np.testing.assert_allclose(fit.clean, [0.4, 0.2, 0.4, 0.2])
+    np.testing.assert_allclose(fit.early_clean, [0.6, 0.3, 0.6, 0.3], err_msg="the third of four passes")
 
 
 def test_a_song_has_the_label_of_most_of_its_segments() -> None:

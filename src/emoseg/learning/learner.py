@@ -10,6 +10,7 @@ member may learn from them, and nothing is measured on them.
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import tempfile
@@ -91,6 +92,8 @@ class SegmentFit:
         Probabilities of each segment's song, by the same member.
     clean : array, shape (S,), in [0, 1]
         Clean probability of each segment's given label, from the members that learnt it; NaN where none did.
+    early_clean : array, shape (S,), in [0, 1]
+        The same after the first two thirds of the passes: before whole songs are learnt by heart.
     guesses : array, shape (S, K), or None
         What the members that learnt a segment take its true label to be; None where the method has no such opinion.
     noise_rate : float or None
@@ -106,6 +109,7 @@ class SegmentFit:
     out_of_fold: Float64
     song_out_of_fold: Float64
     clean: Float64
+    early_clean: Float64
     guesses: Float64 | None
     noise_rate: float | None
     history: list[list[dict[str, Any]]]
@@ -362,6 +366,7 @@ def _choose(data: LearningSet, part: Int64, runs: list[_Run]) -> SegmentFit:
         out_of_fold=_held_out(states, part, best, "held_out"),
         song_out_of_fold=_held_out(states, part, best, "held_out_song"),
         clean=_mean_where_known([s["clean"] for s in last]),
+        early_clean=_mean_where_known([s[math.ceil(len(s) * 2 / 3) - 1]["clean"] for s in states]),
         guesses=_mean_where_known([s["guesses"] for s in last]) if all("guesses" in s for s in last) else None,
         noise_rate=float(np.mean(rates)) if rates else None,
         history=[records for _, records in runs],

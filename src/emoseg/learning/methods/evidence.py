@@ -18,6 +18,7 @@ from emoseg.song import (
     SongBase,
     SongBlend,
     SongMachine,
+    fit_temperature,
     gaussian_kernel,
     given_likelihood,
     song_mean,
@@ -66,11 +67,11 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
     """Weigh every given label by how it was learnt and by what other songs say.
 
     Three kinds of evidence, each for what it is good at. How willingly members learnt a label (its probability,
-    averaged over passes, and over neighbours in time where labels are inherited) finds odd segments. Predictions by
-    members and machines that never saw the song find songs that are labelled wrongly as a whole: a network learns such
-    a song as one block, and all its segments willingly. Sister segments find wrong labels where segments were labelled
-    one by one. How much the second counts against the first is the share of the noise that lies in whole songs; both
-    rates are estimated, never given.
+    averaged over passes, and over neighbours in time where labels are inherited) finds odd segments. How willingly they
+    learnt the song before the last passes, and predictions by members and machines that never saw it, find songs that
+    are labelled wrongly as a whole: in the end a network has such a song by heart. Sister segments find wrong labels
+    where segments were labelled one by one. How much the second counts against the first is the share of the noise that
+    lies in whole songs; both rates are estimated, never given, and where no noise is found each counts half.
 
     Parameters
     ----------
@@ -89,15 +90,12 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
     consensus = song_consensus(given, song, data.classes)
     song_rate = 0.0
     if consensus is None:
-        by_song = np.exp(song_mean(np.log(np.clip(held_out, 1e-4, 1)), song))
-        if jury:
-            by_song = jury.blended(fit.out_of_fold, 0.0)[2][rows]
+        by_song = jury.opinion(fit.out_of_fold)[rows] if jury else song_mean(held_out, song)
         first = np.unique(song, return_index=True)[1]
-        songs = estimate_noise(by_song[first], given[first])
-        song_rate = songs.rate
-        in_songs = min(1.0, song_rate / segments.rate) if segments.rate > NEGLIGIBLE else 0.0
-        right = _log_odds(songs.posterior[song, given])
-        whole = song_mean(learnt[:, None], song)[:, 0] + 0.5 * right
+        song_rate = estimate_noise(by_song[first], given[first]).rate
+        in_songs = min(1.0, song_rate / segments.rate) if segments.rate > NEGLIGIBLE else 0.5
+        willing = song_mean(_log_odds(fit.early_clean[rows])[:, None], song)[:, 0]
+        whole = willing + 0.5 * _log_odds(by_song[np.arange(len(given)), given])
         score = (1 - in_songs) * smoothed(learnt, song) + in_songs * whole
         # Networks learnt from a wrong song have its label by heart, and those that did not are too unsure of a single
         # song to teach the others: a song that may be wrong keeps its label, the odd segments of a song do not.
@@ -184,16 +182,13 @@ class _Jury:
         part = song_parts(self.labels, data.groups, parts=run.config.members, seed=run.seed)
         self.candidates = [held_out_votes(self.x, self.labels, part, data.classes, cost) for cost in COSTS]
 
-    def blended(self, out_of_fold: Float64, song_rate: float) -> tuple[SongVotes, SongBlend, Float64]:
-        """Return the chosen votes, the blend, and held-out probabilities of each segment's song, shape (S, K)."""
-        means = song_mean(out_of_fold, self.data.song)
-        of_songs = means[np.unique(self.data.song, return_index=True)[1]]
-        chosen, blend = choose_votes(of_songs, self.candidates, self.labels, song_rate)
-        return chosen, blend, blend.probabilities(means, chosen.votes[self.data.song])
+    def opinion(self, out_of_fold: Float64) -> Float64:
+        """Return held-out probabilities of each segment's song, shape (S, K), as if all labels were right."""
+        return self._blended(out_of_fold, 0.0)[2]
 
     def join(self, learnt: MethodFit, song_rate: float) -> MethodFit:
         """Add the machine to what was learnt on segments; its votes on training songs are held out as theirs are."""
-        chosen, blend, of_songs = self.blended(learnt.out_of_fold.segments, song_rate)
+        chosen, blend, of_songs = self._blended(learnt.out_of_fold.segments, song_rate)
         base = SongBase(fit_song_machine(self.x, self.labels, self.data.classes, chosen.cost), blend)
         return replace(
             learnt,
@@ -201,6 +196,14 @@ class _Jury:
             song_base=base,
             out_of_fold=Prediction(learnt.out_of_fold.segments, of_songs),
         )
+
+    def _blended(self, out_of_fold: Float64, song_rate: float) -> tuple[SongVotes, SongBlend, Float64]:
+        chosen = choose_votes(self.candidates, self.labels, song_rate)
+        means = song_mean(out_of_fold, self.data.song)
+        of_songs = means[np.unique(self.data.song, return_index=True)[1]]
+        known = self.labels != UNLABELLED
+        blend = fit_blend(of_songs[known], chosen.votes[known], self.labels[known], song_rate)
+        return chosen, blend, blend.probabilities(means, chosen.votes[self.data.song])
 
 
 def _relearn(data: TrainingSet, run: Run, frontend: str, targets: Float64 | None) -> SegmentFit:
@@ -251,24 +254,21 @@ def held_out_votes(x: Float64, labels: Int64, part: Int64, classes: int, cost: f
     return SongVotes(cost, votes)
 
 
-def choose_votes(
-    means: Float64, candidates: list[SongVotes], labels: Int64, song_rate: float
-) -> tuple[SongVotes, SongBlend]:
-    """Return the votes that predict, blended with mean probabilities, held-out songs' given labels best, and the blend.
+def choose_votes(candidates: list[SongVotes], labels: Int64, song_rate: float) -> SongVotes:
+    """Return the votes that predict held-out songs' given labels best, each by itself.
+
+    Blended with the networks all costs predict nearly equally well, and chance would choose.
 
     Parameters
     ----------
-    means : array, shape (N, K)
-        Held-out mean probabilities of the songs; rows of unlabelled songs are not read.
     candidates : list of SongVotes
     labels : array of int, shape (N,)
+        `UNLABELLED` where not known; such songs' votes are not read.
     song_rate : float
         Share of wrong song labels.
     """
     known = labels != UNLABELLED
-    blends = [fit_blend(means[known], c.votes[known], labels[known], song_rate) for c in candidates]
-    best = min(range(len(blends)), key=lambda i: blends[i][1])
-    return candidates[best], blends[best][0]
+    return min(candidates, key=lambda c: fit_temperature(c.votes[known], labels[known], song_rate)[1])
 
 
 def fit_song_machine(x: Float64, labels: Int64, classes: int, cost: float) -> SongMachine:
@@ -379,7 +379,7 @@ def _clearest(votes: Float64, counts: Int64) -> Int64:
     return chosen
 
 
-def fit_blend(means: Float64, votes: Float64, labels: Int64, song_rate: float) -> tuple[SongBlend, float]:
+def fit_blend(means: Float64, votes: Float64, labels: Int64, song_rate: float) -> SongBlend:
     """Fit the blend on held-out songs by the likelihood of the given labels, a share of which is wrong.
 
     Parameters
@@ -389,11 +389,6 @@ def fit_blend(means: Float64, votes: Float64, labels: Int64, song_rate: float) -
     labels : array of int, shape (N,)
     song_rate : float
         Share of wrong song labels (see `estimate_noise`).
-
-    Returns
-    -------
-    SongBlend, float
-        The blend, and the negative log-likelihood of a label.
     """
     from scipy.optimize import minimize
 
@@ -406,4 +401,4 @@ def fit_blend(means: Float64, votes: Float64, labels: Int64, song_rate: float) -
 
     best = minimize(loss, np.array([0.0, -1.0]), method="Nelder-Mead")
     of_mean, of_votes = np.exp(np.clip(best.x, -6, 3))
-    return SongBlend(float(of_mean), float(of_votes)), float(best.fun)
+    return SongBlend(float(of_mean), float(of_votes))

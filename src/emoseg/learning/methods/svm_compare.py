@@ -60,7 +60,7 @@ class SvmCompare(Method):
         labelled = labels != UNLABELLED
         x = song_means(data.features["compare"], data.song)[labelled]
         chosen, held_out = choose(x, labels[labelled], part[labelled], classes=data.classes)
-        temperature = fit_temperature(held_out, labels[labelled])
+        temperature, _ = fit_temperature(held_out, labels[labelled])
         out_of_fold = np.full((len(labels), data.classes), np.nan)
         out_of_fold[labelled] = probabilities(held_out, temperature)
         segments = out_of_fold[data.song]
