@@ -25,7 +25,8 @@ from scipy.special import log_softmax, softmax
 from emoseg.types import Float32, Float64, Int64
 
 HAN_THRESHOLD = 0.2
-PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+# How strongly the song model is held to the mean probability, in songs: so many of them outweigh it.
+PENALTIES = (6.0, 20.0, 60.0, 200.0, 600.0, 2000.0, 6000.0)
 
 
 def song_mean(values: Float64, song: Int64) -> Float64:
@@ -292,8 +293,9 @@ def _fit(statistics: Float64, labels: Int64, classes: int, penalty: float, song_
         log_p = log_softmax(base + x @ weights + bias, axis=1)
         log_given, trust = given_likelihood(log_p, labels, song_rate)
         error = trust[:, None] * (np.exp(log_p) - one_hot) / len(labels)
-        value = -log_given.mean() + penalty * (flat**2).sum() / 2
-        return float(value), np.concatenate([(x.T @ error).ravel(), error.sum(axis=0)]) + penalty * flat
+        value = -log_given.mean() + penalty / len(labels) * (flat**2).sum() / 2
+        gradient = np.concatenate([(x.T @ error).ravel(), error.sum(axis=0)]) + penalty / len(labels) * flat
+        return float(value), gradient
 
     start = np.zeros(x.shape[1] * classes + classes)
     flat = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x

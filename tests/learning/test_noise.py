@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from emoseg.learning.noise import CleanProbability, clean_probability, smoothed, song_consensus, with_consensus
+from emoseg.learning.noise import (
+    CleanProbability,
+    clean_probability,
+    estimate_noise,
+    smoothed,
+    song_consensus,
+    with_consensus,
+)
 from emoseg.metrics import auroc
 from emoseg.types import Float64, Int64
 
@@ -293,3 +300,23 @@ def test_planted_flips_are_found_from_sisters_alone() -> None:
     assert (consensus.argmax(axis=1) == true).mean() > 0.97
     found = with_consensus(CleanProbability(np.ones(640), "agreement"), consensus, labels)
     assert auroc(labels == true, found.probability) > 0.97
+
+
+@pytest.mark.parametrize("wrong", [4, 10])
+def test_copies_of_a_judgement_are_no_further_evidence_of_noise(wrong: int) -> None:
+    found = []
+    for seed in (0, 1):
+        rng = np.random.default_rng(seed)
+        right = rng.integers(0, 3, 60)
+        p = rng.dirichlet(np.ones(3), 60) / 2 + rng.uniform(0.1, 1, (60, 1)) * np.eye(3)[right]
+        p /= p.sum(axis=1, keepdims=True)
+        labels = np.where(np.arange(60) < wrong, (right + 1) % 3, right)
+        copied, song = np.repeat(p, 10, axis=0), np.repeat(np.arange(60), 10)
+        alone = estimate_noise(copied, np.repeat(labels, 10)).rate
+        once = estimate_noise(p, labels).rate
+        assert estimate_noise(copied, np.repeat(labels, 10), song).rate == pytest.approx(once, abs=1e-3)
+        found.append((once, alone))
+    # One of the two is clear, the other one only seems to be if copies count.
+    assert found[0][0] == 0 < found[0][1]
+    assert found[1][0] == pytest.approx(found[1][1], abs=1e-3)
+    assert found[1][0] > 0.05

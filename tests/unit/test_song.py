@@ -127,7 +127,7 @@ def test_a_fit_finds_what_the_mean_cannot_see() -> None:
 
 
 def test_held_out_songs_are_judged_by_models_that_did_not_see_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emoseg.song.PENALTIES", (0.1,))
+    monkeypatch.setattr("emoseg.song.PENALTIES", (6.0,))
     rng = np.random.default_rng(3)
     labels = rng.integers(0, 3, 60)
     p, song = songs_of(rng, labels, strength=0.5)
@@ -213,7 +213,7 @@ def test_the_penalty_is_chosen_by_held_out_likelihood(
 
 
 def test_a_fit_minimises_its_penalised_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emoseg.song.PENALTIES", (0.3,))
+    monkeypatch.setattr("emoseg.song.PENALTIES", (24.0,))
     table, labels = swinging_songs()
     model = fit_song_model(table, labels, classes=2, folds=np.arange(80) // 2 % 5).model
     np.testing.assert_allclose(model.mean, table[:, 2:].mean(axis=0))
@@ -222,7 +222,7 @@ def test_a_fit_minimises_its_penalised_loss(monkeypatch: pytest.MonkeyPatch) -> 
         logits = table[:, :2] + (table[:, 2:] - model.mean) / model.scale @ weights + bias
         log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         size = (weights**2).sum() + (bias**2).sum()
-        return float(-log_p[np.arange(80), labels].mean() + 0.3 * size / 2)
+        return float(-log_p[np.arange(80), labels].mean() + 24 / 80 * size / 2)
 
     least = penalised(model.weights, model.bias)
     rng = np.random.default_rng(0)

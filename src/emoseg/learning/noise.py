@@ -128,7 +128,9 @@ class NoiseEstimate:
     posterior: NDArray[np.float64]
 
 
-def estimate_noise(probabilities: NDArray[np.float64], given: NDArray[np.int64]) -> NoiseEstimate:
+def estimate_noise(
+    probabilities: NDArray[np.float64], given: NDArray[np.int64], song: NDArray[np.int64] | None = None
+) -> NoiseEstimate:
     """Estimate the share of wrong labels from predictions of items that the predictor never learnt from.
 
     A given label y is the true one with probability 1 - e and any other with probability e / (K - 1) (symmetric noise).
@@ -136,18 +138,24 @@ def estimate_noise(probabilities: NDArray[np.float64], given: NDArray[np.int64])
     p with a temperature; both are fitted. A predictor that is merely weak is so all over and is explained by the
     temperature; wrong labels are what it is sure against, and explained by e. Nothing else is known about the noise.
     Where all predictions are equally sure the two cannot be told apart, and disagreement is taken for noise. A rate
-    that the likelihood does not prefer to 0 by a ratio test at the 5 % level is 0.
+    that the likelihood does not prefer to 0 by a ratio test at the 5 % level is 0. Segments of a song are no
+    independent witnesses: the ratio is divided by their design effect, the variance of its sum over songs in units of
+    what independent segments would give.
 
     Parameters
     ----------
     probabilities : array, shape (n, K)
         Out-of-fold; predictions of items that were learnt from hide the noise.
     given : array of int, shape (n,)
+    song : array of int, shape (n,), optional
+        Song of each item; None: each is one of its own.
 
     References
     ----------
     G. Patrini et al. Making deep neural networks robust to label noise: a loss correction approach. CVPR 2017. (the
     noise model; here its rate is estimated together with the calibration, and held out)
+    J. Rao, A. Scott. On chi-squared tests for multiway contingency tables with cell proportions estimated from survey
+    data. Annals of Statistics 12, 1984. (the design effect)
     """
     from scipy.optimize import minimize
     from scipy.special import expit, logit, softmax
@@ -160,11 +168,13 @@ def estimate_noise(probabilities: NDArray[np.float64], given: NDArray[np.int64])
     def unpack(x: NDArray[np.float64]) -> tuple[float, float]:
         return float(np.exp(np.clip(x[0], -3, 3))), float(most * expit(x[1]))
 
-    def loss(x: NDArray[np.float64]) -> float:
+    def log_likelihood(x: NDArray[np.float64]) -> NDArray[np.float64]:
         temperature, rate = unpack(x)
         q = softmax(logs / temperature, axis=1)[rows, given]
-        likelihood = (1 - rate) * q + rate / (classes - 1) * (1 - q)
-        return float(-np.log(likelihood + 1e-12).mean() + TIE_BREAK * np.log(temperature))
+        return np.log((1 - rate) * q + rate / (classes - 1) * (1 - q) + 1e-12) - TIE_BREAK * np.log(temperature)
+
+    def loss(x: NDArray[np.float64]) -> float:
+        return float(-log_likelihood(x).mean())
 
     def noiseless(x: NDArray[np.float64]) -> float:
         return loss(np.array([x[0], -np.inf]))
@@ -172,13 +182,22 @@ def estimate_noise(probabilities: NDArray[np.float64], given: NDArray[np.int64])
     starts = [np.array([log_t, logit(rate / most)]) for log_t in (-0.5, 0.5) for rate in (0.05, 0.3)]
     best = min((minimize(loss, start, method="Nelder-Mead") for start in starts), key=lambda found: float(found.fun))
     without = minimize(noiseless, np.zeros(1), method="Nelder-Mead")
-    significant = (float(without.fun) - float(best.fun)) * len(given) >= SIGNIFICANT
-    temperature, rate = unpack(best.x if significant else np.array([without.x[0], -np.inf]))
+    none = np.array([without.x[0], -np.inf])
+    ratio = log_likelihood(best.x) - log_likelihood(none)
+    significant = ratio.sum() >= SIGNIFICANT * (1 if song is None else _design_effect(ratio, song))
+    temperature, rate = unpack(best.x if significant else none)
     joint = softmax(logs / temperature, axis=1) * (rate / (classes - 1))
     joint[rows, given] *= (1 - rate) * (classes - 1) / max(rate, 1e-12)
     if rate < 1e-6:
         joint = np.eye(classes)[given]
     return NoiseEstimate(rate, temperature, joint / joint.sum(axis=1, keepdims=True))
+
+
+def _design_effect(values: NDArray[np.float64], song: NDArray[np.int64]) -> float:
+    """Return how much more the sum over all segments varies than if they were independent; at least 1."""
+    centred = values - values.mean()
+    by_song = np.bincount(song, centred)
+    return max(1.0, float((by_song**2).sum() / max((centred**2).sum(), 1e-12)))
 
 
 def smoothed(values: NDArray[np.float64], song: NDArray[np.int64], *, width: float = 0.8) -> NDArray[np.float64]:

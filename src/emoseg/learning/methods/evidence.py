@@ -84,7 +84,7 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
     rows = np.flatnonzero(data.given != UNLABELLED)
     given, (_, song) = data.given[rows], np.unique(data.song[rows], return_inverse=True)
     held_out = fit.out_of_fold[rows]
-    segments = estimate_noise(held_out, given)
+    rate = estimate_noise(held_out, given, song).rate
     learnt = _log_odds(fit.clean[rows])
     guesses = held_out.copy()
     consensus = song_consensus(given, song, data.classes)
@@ -93,7 +93,8 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
         by_song = jury.opinion(fit.out_of_fold)[rows] if jury else song_mean(held_out, song)
         first = np.unique(song, return_index=True)[1]
         song_rate = estimate_noise(by_song[first], given[first]).rate
-        in_songs = min(1.0, song_rate / segments.rate) if segments.rate > NEGLIGIBLE else 0.5
+        rate = max(rate, song_rate)  # what is wrong with a song is wrong with its segments
+        in_songs = song_rate / rate if rate > NEGLIGIBLE else 0.5
         willing = song_mean(_log_odds(fit.early_clean[rows])[:, None], song)[:, 0]
         whole = willing + 0.5 * _log_odds(by_song[np.arange(len(given)), given])
         score = (1 - in_songs) * smoothed(learnt, song) + in_songs * whole
@@ -105,7 +106,7 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
         guesses /= guesses.sum(axis=1, keepdims=True)
         score = _log_odds(guesses[np.arange(len(given)), given]) + 0.5 * learnt
         trust = 0.0
-    rate = segments.rate if segments.rate > NEGLIGIBLE else 0.0
+    rate = rate if rate > NEGLIGIBLE else 0.0
     cut = np.quantile(score, rate)
     clean = expit(score - cut)
     own = np.eye(data.classes)[given] if data.soft is None else data.soft[rows]
