@@ -66,12 +66,15 @@ def _weigh_with(**changes: Any) -> Callable[[ExitStack], None]:
     return _instead("weigh_labels", weighed)
 
 
-PARTS: dict[str, Callable[[ExitStack], None]] = {
+PARTS: dict[str, Callable[[ExitStack], Any]] = {
     "the whole": lambda stack: None,
     "relearning of suspects": _weigh_with(changed=False),
     "smoothing over time": _instead("smoothed", lambda values, song: values),
     "sister segments": _instead("song_consensus", lambda given, song, classes: None),
     "machines (votes of whole songs)": _instead("_Jury", lambda data, run, vectors: None),
+    "machines without odd segments": lambda stack: stack.enter_context(
+        patch.object(evidence._Jury, "taught_by", lambda jury, odd: jury)
+    ),
     "weights of what a summary tells": _instead("relevance", lambda x, labels, classes: np.ones(x.shape[1])),
     "second round on unlabelled songs": _instead("GUESSED_SHARE", 0.0),
     "wrong song labels in blend and song model": _without_rate,

@@ -13,6 +13,7 @@ from emoseg.learning.methods.base import Run, TrainingSet
 from emoseg.learning.methods.evidence import (
     EvidenceLearner,
     SongVotes,
+    _Jury,
     choose_votes,
     fit_blend,
     fit_song_machine,
@@ -83,6 +84,27 @@ def test_odd_stretches_are_found_and_relearnt() -> None:
     assert fit.noise_rate == pytest.approx(0.25, abs=0.06)
     assert (fit.flagged == ~data.right).mean() > 0.93
     assert (fit.guesses.argmax(axis=1) == data.true)[fit.flagged].mean() > 0.85
+
+
+def test_song_machines_learn_songs_without_their_odd_segments() -> None:
+    data, run = blobs(4, stretches=0.5), Run(SMALL, 0)
+    songs = training_set(data)
+    jury = _Jury(songs, run, ["blobs"])
+    odd = weigh_labels(run.cross_fit(songs.of("blobs"), Mixup, name="first"), songs, jury).odd
+    assert (odd == ~data.right).mean() > 0.93
+    odd[data.song == 0] = True  # all of it: then it is learnt whole
+    taught = jury.taught_by(odd).taught
+    for song in range(60):
+        kept = (data.song == song) & (~odd | (song == 0))
+        sounds = data.features[kept].astype(np.float64)
+        np.testing.assert_allclose(taught[song], np.concatenate([sounds.mean(axis=0), sounds.std(axis=0)]), atol=1e-6)
+    np.testing.assert_array_equal(jury.taught, jury.x)
+
+
+@pytest.mark.parametrize("data", [blobs(3), blobs(5, flips=0.3)])
+def test_no_segment_sounds_odd_where_labels_are_right_or_given_one_by_one(data: Blobs) -> None:
+    run = Run(SMALL, 0)
+    assert not weigh_labels(run.cross_fit(data.learning_set(), Mixup, name="first"), training_set(data)).odd.any()
 
 
 def test_labels_that_are_trusted_stay_soft() -> None:

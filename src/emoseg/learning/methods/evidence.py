@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -51,6 +52,8 @@ class LabelEvidence:
         What the true labels are taken to be.
     targets : array, shape (S, K)
         What to learn from.
+    odd : array of bool, shape (S,)
+        Segments that do not sound like the label they inherited, where most of the noise is of that kind.
     changed : bool
         Whether a suspect's target has another label than before, so that there is something new to learn.
     """
@@ -60,6 +63,7 @@ class LabelEvidence:
     clean: Float64
     guesses: Float64
     targets: Float64
+    odd: NDArray[np.bool_]
     changed: bool
 
 
@@ -88,7 +92,7 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
     learnt = _log_odds(fit.clean[rows])
     guesses = held_out.copy()
     consensus = song_consensus(given, song, data.classes)
-    song_rate = 0.0
+    song_rate, in_songs = 0.0, 1.0
     if consensus is None:
         by_song = jury.opinion(fit.out_of_fold)[rows] if jury else song_mean(held_out, song)
         first = np.unique(song, return_index=True)[1]
@@ -117,6 +121,7 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
         clean=_spread(clean, rows, len(data.given)),
         guesses=_spread(guesses, rows, len(data.given)),
         targets=_spread(targets, rows, len(data.given), elsewhere=0.0),
+        odd=_spread(clean, rows, len(data.given)) < (0.5 if in_songs < 0.5 else 0.0),
         changed=bool((targets.argmax(axis=1) != own.argmax(axis=1)).any()),
     )
 
@@ -158,7 +163,7 @@ class EvidenceLearner(Method):
         }
         learnt = joined(fits, data, run.config)
         if jury:
-            learnt = jury.join(learnt, evidence.song_rate)
+            learnt = jury.taught_by(evidence.odd).join(learnt, evidence.song_rate)
         return replace(
             learnt,
             clean=evidence.clean,
@@ -174,14 +179,26 @@ class EvidenceLearner(Method):
 
 
 class _Jury:
-    """Machines on whole songs, and how they are blended with the mean over segments."""
+    """Machines on whole songs, and how they are blended with the mean over segments.
+
+    They judge a song by all of its segments, and learn it by `taught`.
+    """
 
     def __init__(self, data: TrainingSet, run: Run, frontends: list[str]) -> None:
         self.data, self.frontends = data, frontends
         self.labels = data.song_labels()
-        self.x = summaries(data.features, data.song, frontends)
-        part = song_parts(self.labels, data.groups, parts=run.config.members, seed=run.seed)
-        self.candidates = [held_out_votes(self.x, self.labels, part, data.classes, cost) for cost in COSTS]
+        self.x = self.taught = summaries(data.features, data.song, frontends)
+        self.part = song_parts(self.labels, data.groups, parts=run.config.members, seed=run.seed)
+
+    def taught_by(self, odd: NDArray[np.bool_]) -> _Jury:
+        """Return machines that learn songs without their odd segments, shape (S,); a song is not odd in all of them."""
+        if not odd.any():
+            return self
+        kept = ~odd | ~np.isin(self.data.song, self.data.song[~odd])
+        features = {name: self.data.features[name][kept] for name in self.frontends}
+        other = copy(self)
+        other.taught = summaries(features, self.data.song[kept], self.frontends)
+        return other
 
     def opinion(self, out_of_fold: Float64) -> Float64:
         """Return held-out probabilities of each segment's song, shape (S, K), as if all labels were right."""
@@ -190,7 +207,7 @@ class _Jury:
     def join(self, learnt: MethodFit, song_rate: float) -> MethodFit:
         """Add the machine to what was learnt on segments; its votes on training songs are held out as theirs are."""
         chosen, blend, of_songs = self._blended(learnt.out_of_fold.segments, song_rate)
-        base = SongBase(fit_song_machine(self.x, self.labels, self.data.classes, chosen.cost), blend)
+        base = SongBase(fit_song_machine(self.taught, self.labels, self.data.classes, chosen.cost), blend)
         return replace(
             learnt,
             predictor=BlendPredictor(learnt.predictor, base, self.frontends),
@@ -199,7 +216,8 @@ class _Jury:
         )
 
     def _blended(self, out_of_fold: Float64, song_rate: float) -> tuple[SongVotes, SongBlend, Float64]:
-        chosen = choose_votes(self.candidates, self.labels, song_rate)
+        machines = (self.taught, self.x, self.labels, self.part, self.data.classes)
+        chosen = choose_votes([held_out_votes(*machines, cost) for cost in COSTS], self.labels, song_rate)
         means = song_mean(out_of_fold, self.data.song)
         of_songs = means[np.unique(self.data.song, return_index=True)[1]]
         known = self.labels != UNLABELLED
@@ -247,11 +265,20 @@ class SongVotes:
     votes: Float64
 
 
-def held_out_votes(x: Float64, labels: Int64, part: Int64, classes: int, cost: float) -> SongVotes:
-    """Let machines vote on the labelled songs, each song by a machine that saw none of its part."""
+def held_out_votes(taught: Float64, x: Float64, labels: Int64, part: Int64, classes: int, cost: float) -> SongVotes:
+    """Let machines vote on the labelled songs, each song by a machine that saw none of its part.
+
+    Parameters
+    ----------
+    taught, x : array, shape (N, F)
+        Summaries that are learnt, and summaries that are judged.
+    labels, part : array of int, shape (N,)
+    classes : int
+    cost : float
+    """
     votes = np.full((len(labels), classes), np.nan)
     for p in range(part.max() + 1):
-        votes[part == p] = fit_song_machine(x[part != p], labels[part != p], classes, cost).votes(x[part == p])
+        votes[part == p] = fit_song_machine(taught[part != p], labels[part != p], classes, cost).votes(x[part == p])
     return SongVotes(cost, votes)
 
 
