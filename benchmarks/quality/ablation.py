@@ -38,8 +38,8 @@ CONDITIONS = {
     "splice:0.5": ("splice:0.5", 1.0),
     "song:0.2": ("song:0.2", 1.0),
     "song:0.4": ("song:0.4", 1.0),
-    "fraction 0.1": ("none", 0.1),
     "fraction 0.25": ("none", 0.25),
+    "fraction 0.1": ("none", 0.1),
 }
 
 
