@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -184,21 +184,28 @@ class _Jury:
     They judge a song by all of its segments, and learn it by `taught`.
     """
 
-    def __init__(self, data: TrainingSet, run: Run, frontends: list[str]) -> None:
-        self.data, self.frontends = data, frontends
+    def __init__(
+        self, data: TrainingSet, run: Run, frontends: list[str], taught: NDArray[np.bool_] | None = None
+    ) -> None:
+        self.data, self.run, self.frontends = data, run, frontends
         self.labels = data.song_labels()
         self.x = self.taught = summaries(data.features, data.song, frontends)
-        self.part = song_parts(self.labels, data.groups, parts=run.config.members, seed=run.seed)
+        if taught is not None:
+            features = {name: data.features[name][taught] for name in frontends}
+            self.taught = summaries(features, data.song[taught], frontends)
 
     def taught_by(self, odd: NDArray[np.bool_]) -> _Jury:
         """Return machines that learn songs without their odd segments, shape (S,); a song is not odd in all of them."""
         if not odd.any():
             return self
         kept = ~odd | ~np.isin(self.data.song, self.data.song[~odd])
-        features = {name: self.data.features[name][kept] for name in self.frontends}
-        other = copy(self)
-        other.taught = summaries(features, self.data.song[kept], self.frontends)
-        return other
+        return _Jury(self.data, self.run, self.frontends, kept)
+
+    @cached_property
+    def candidates(self) -> list[SongVotes]:
+        """Held-out votes of machines of each cost."""
+        part = song_parts(self.labels, self.data.groups, parts=self.run.config.members, seed=self.run.seed)
+        return [held_out_votes(self.taught, self.x, self.labels, part, self.data.classes, cost) for cost in COSTS]
 
     def opinion(self, out_of_fold: Float64) -> Float64:
         """Return held-out probabilities of each segment's song, shape (S, K), as if all labels were right."""
@@ -216,8 +223,7 @@ class _Jury:
         )
 
     def _blended(self, out_of_fold: Float64, song_rate: float) -> tuple[SongVotes, SongBlend, Float64]:
-        machines = (self.taught, self.x, self.labels, self.part, self.data.classes)
-        chosen = choose_votes([held_out_votes(*machines, cost) for cost in COSTS], self.labels, song_rate)
+        chosen = choose_votes(self.candidates, self.labels, song_rate)
         means = song_mean(out_of_fold, self.data.song)
         of_songs = means[np.unique(self.data.song, return_index=True)[1]]
         known = self.labels != UNLABELLED
