@@ -14,7 +14,7 @@ from scipy.stats import norm
 from emoseg.learning.noise import (
     CleanProbability,
     clean_probability,
-    estimate_noise,
+    estimate_noise_rate,
     smoothed,
     song_consensus,
     with_consensus,
@@ -312,9 +312,9 @@ def test_copies_of_a_judgement_are_no_further_evidence_of_noise(wrong: int) -> N
         p /= p.sum(axis=1, keepdims=True)
         labels = np.where(np.arange(60) < wrong, (right + 1) % 3, right)
         copied, song = np.repeat(p, 10, axis=0), np.repeat(np.arange(60), 10)
-        alone = estimate_noise(copied, np.repeat(labels, 10)).rate
-        once = estimate_noise(p, labels).rate
-        assert estimate_noise(copied, np.repeat(labels, 10), song).rate == pytest.approx(once, abs=1e-3)
+        alone = estimate_noise_rate(copied, np.repeat(labels, 10))
+        once = estimate_noise_rate(p, labels)
+        assert estimate_noise_rate(copied, np.repeat(labels, 10), song) == pytest.approx(once, abs=1e-3)
         found.append((once, alone))
     # One of the two is clear, the other one only seems to be if copies count.
     assert found[0][0] == 0 < found[0][1]

@@ -109,29 +109,10 @@ def clean_probability(
     return CleanProbability(posterior, None, tuple(rescued))
 
 
-@dataclass(frozen=True)
-class NoiseEstimate:
-    """How many labels are wrong, as far as held-out predictions can tell.
-
-    Parameters
-    ----------
-    rate : float
-        Share of wrong labels, in [0, (K - 1) / K].
-    temperature : float
-        Divides the logarithm of the probabilities: what makes them calibrated to the true labels.
-    posterior : array, shape (n, K)
-        Probability of each label being the true one, given the calibrated prediction and the given label.
-    """
-
-    rate: float
-    temperature: float
-    posterior: NDArray[np.float64]
-
-
-def estimate_noise(
+def estimate_noise_rate(
     probabilities: NDArray[np.float64], given: NDArray[np.int64], song: NDArray[np.int64] | None = None
-) -> NoiseEstimate:
-    """Estimate the share of wrong labels from predictions of items that the predictor never learnt from.
+) -> float:
+    """Estimate the share of wrong labels, in [0, (K - 1) / K], from predictions of items that were not learnt from.
 
     A given label y is the true one with probability 1 - e and any other with probability e / (K - 1) (symmetric noise).
     For held-out predictions p the likelihood of the given labels is ``(1 - e) q_y + e (1 - q_y) / (K - 1)``, where q is
@@ -185,12 +166,7 @@ def estimate_noise(
     none = np.array([without.x[0], -np.inf])
     ratio = log_likelihood(best.x) - log_likelihood(none)
     significant = ratio.sum() >= SIGNIFICANT * (1 if song is None else _design_effect(ratio, song))
-    temperature, rate = unpack(best.x if significant else none)
-    joint = softmax(logs / temperature, axis=1) * (rate / (classes - 1))
-    joint[rows, given] *= (1 - rate) * (classes - 1) / max(rate, 1e-12)
-    if rate < 1e-6:
-        joint = np.eye(classes)[given]
-    return NoiseEstimate(rate, temperature, joint / joint.sum(axis=1, keepdims=True))
+    return unpack(best.x)[1] if significant else 0.0
 
 
 def _design_effect(values: NDArray[np.float64], song: NDArray[np.int64]) -> float:

@@ -14,7 +14,7 @@ from scipy.special import expit, log_softmax, logit
 from emoseg.learning.learner import SegmentFit, song_parts
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Predictor, Run, TrainingSet, joined
 from emoseg.learning.methods.inherit import Mixup, UnwatchedMixup
-from emoseg.learning.noise import estimate_noise, smoothed, song_consensus
+from emoseg.learning.noise import estimate_noise_rate, smoothed, song_consensus
 from emoseg.song import (
     SongBase,
     SongBlend,
@@ -88,7 +88,7 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
     rows = np.flatnonzero(data.given != UNLABELLED)
     given, (_, song) = data.given[rows], np.unique(data.song[rows], return_inverse=True)
     held_out = fit.out_of_fold[rows]
-    rate = estimate_noise(held_out, given, song).rate
+    rate = estimate_noise_rate(held_out, given, song)
     learnt = _log_odds(fit.clean[rows])
     guesses = held_out.copy()
     consensus = song_consensus(given, song, data.classes)
@@ -96,7 +96,7 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
     if consensus is None:
         by_song = jury.opinion(fit.out_of_fold)[rows] if jury else song_mean(held_out, song)
         first = np.unique(song, return_index=True)[1]
-        song_rate = estimate_noise(by_song[first], given[first]).rate
+        song_rate = estimate_noise_rate(by_song[first], given[first])
         rate = max(rate, song_rate)  # what is wrong with a song is wrong with its segments
         in_songs = song_rate / rate if rate > NEGLIGIBLE else 0.5
         willing = song_mean(_log_odds(fit.early_clean[rows])[:, None], song)[:, 0]
@@ -422,7 +422,7 @@ def fit_blend(means: Float64, votes: Float64, labels: Int64, song_rate: float) -
         Held-out mean probabilities and votes.
     labels : array of int, shape (N,)
     song_rate : float
-        Share of wrong song labels (see `estimate_noise`).
+        Share of wrong song labels (see `estimate_noise_rate`).
     """
     from scipy.optimize import minimize
 
