@@ -96,7 +96,7 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
     if consensus is None:
         by_song = jury.opinion(fit.out_of_fold)[rows] if jury else song_mean(held_out, song)
         first = np.unique(song, return_index=True)[1]
-        # From the networks alone: beside machines, which are surer, the likelihood is too flat to tell in one fold of 5.
+        # From the networks alone: beside machines, which are surer, the likelihood is flat and often tells nothing.
         song_rate = estimate_noise_rate(song_mean(held_out, song)[first], given[first])
         rate = max(rate, song_rate)  # what is wrong with a song is wrong with its segments
         in_songs = song_rate / rate if rate > NEGLIGIBLE else 0.5
