@@ -75,7 +75,8 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
     learnt the song before the last passes, and predictions by members and machines that never saw it, find songs that
     are labelled wrongly as a whole: in the end a network has such a song by heart. Sister segments find wrong labels
     where segments were labelled one by one. How much the second counts against the first is the share of the noise that
-    lies in whole songs; both rates are estimated, never given, and where no noise is found each counts half.
+    lies in whole songs; both rates are estimated, never given. Where no noise is found, the few labels that may be wrong
+    all the same are ranked by the earlier passes.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
     given, (_, song) = data.given[rows], np.unique(data.song[rows], return_inverse=True)
     held_out = fit.out_of_fold[rows]
     rate = estimate_noise_rate(held_out, given, song)
-    learnt = _log_odds(fit.clean[rows])
+    learnt, early = _log_odds(fit.clean[rows]), _log_odds(fit.early_clean[rows])
     guesses = held_out.copy()
     consensus = song_consensus(given, song, data.classes)
     song_rate, in_songs = 0.0, 1.0
@@ -99,10 +100,10 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
         # From the networks alone: beside machines, which are surer, the likelihood is flat and often tells nothing.
         song_rate = estimate_noise_rate(song_mean(held_out, song)[first], given[first])
         rate = max(rate, song_rate)  # what is wrong with a song is wrong with its segments
-        in_songs = song_rate / rate if rate > NEGLIGIBLE else 0.5
-        willing = song_mean(_log_odds(fit.early_clean[rows])[:, None], song)[:, 0]
-        whole = willing + 0.5 * _log_odds(by_song[np.arange(len(given)), given])
-        score = (1 - in_songs) * smoothed(learnt, song) + in_songs * whole
+        noisy = rate > NEGLIGIBLE
+        in_songs = song_rate / rate if noisy else 0.0
+        whole = song_mean(early[:, None], song)[:, 0] + 0.5 * _log_odds(by_song[np.arange(len(given)), given])
+        score = (1 - in_songs) * smoothed(learnt if noisy else early, song) + in_songs * whole
         # Networks learnt from a wrong song have its label by heart, and those that did not are too unsure of a single
         # song to teach the others: a song that may be wrong keeps its label, the odd segments of a song do not.
         trust = in_songs
