@@ -75,8 +75,8 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
     learnt the song before the last passes, and predictions by members and machines that never saw it, find songs that
     are labelled wrongly as a whole: in the end a network has such a song by heart. Sister segments find wrong labels
     where segments were labelled one by one. How much the second counts against the first is the share of the noise that
-    lies in whole songs; both rates are estimated, never given. Where no noise is found, the few labels that may be wrong
-    all the same are ranked by the earlier passes.
+    lies in whole songs; both rates are estimated, never given. Where no noise is found, the few labels that may be
+    wrong all the same are ranked by the earlier passes.
 
     Parameters
     ----------
