@@ -57,9 +57,10 @@ def main_table() -> list[str]:
 
 def field_table() -> list[str]:
     """Song macro-F1 of every method on every condition: one seed."""
-    results = [_read(f"4q-field-{key}.json")["methods"] for key in CONDITIONS]
+    names = {key: short for key, short in zip(CONDITIONS, SHORT, strict=True) if _field(key).is_file()}
+    results = [_read(_field(key).name)["methods"] for key in names]
     return _table(
-        ["method", *SHORT, "s, clean"],
+        ["method", *names.values(), "s, clean"],
         [
             [f"`{m}`", *(_short(r[m]["macro_f1"]["mean"]) for r in results), f"{results[0][m]['seconds']:.0f}"]
             for m in results[0]
@@ -70,7 +71,7 @@ def field_table() -> list[str]:
 def detection_table() -> list[str]:
     """AUROC of finding wrong labels, and the share that is flagged: one seed."""
     keys = ["clean", "segment0.4", "splice0.5", "song0.2", "song0.4"]
-    results = [_read(f"4q-field-{key}.json")["methods"] for key in keys]
+    results = [_read(_field(key).name)["methods"] for key in keys]
     rows = []
     for m in results[0]:
         found = [r[m]["detection"] for r in results]
@@ -91,6 +92,10 @@ def ablation_table() -> list[str]:
             cells.append((_short(row["macro_f1"]) if part == "the whole" else _gain(row["gain"])) + area)
         rows.append([part, *cells])
     return _table(["without", *SHORT], rows)
+
+
+def _field(condition: str) -> Path:
+    return HERE / f"4q-field-{condition}.json"
 
 
 def _read(name: str) -> dict[str, Any]:
