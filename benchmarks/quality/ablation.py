@@ -72,7 +72,7 @@ PARTS: dict[str, Callable[[ExitStack], Any]] = {
     "smoothing over time": _instead("smoothed", lambda values, song: values),
     "sister segments": _instead("song_consensus", lambda given, song, classes: None),
     "machines (votes of whole songs)": _instead("_Jury", lambda data, run, vectors: None),
-    "machines without odd segments": lambda stack: stack.enter_context(
+    "odd segments kept from machines": lambda stack: stack.enter_context(
         patch.object(evidence._Jury, "taught_by", lambda jury, odd: jury)
     ),
     "weights of what a summary tells": _instead("relevance", lambda x, labels, classes: np.ones(x.shape[1])),
