@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes every result file in this folder anew. EMOSEG_DATA is the folder that holds MER_audio_taffc_dataset (4Q).
-# Needs the extras cleanlab and opensmile. On two cores: two hours.
+# Needs the extras cleanlab and opensmile, and hours.
 set -euo pipefail
 cd "$(dirname "$0")"
 corpus="4q:${EMOSEG_DATA:?set it to the folder that holds MER_audio_taffc_dataset}/MER_audio_taffc_dataset"

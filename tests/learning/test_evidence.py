@@ -21,7 +21,7 @@ from emoseg.learning.methods.evidence import (
     weigh_labels,
 )
 from emoseg.learning.methods.inherit import Mixup
-from emoseg.learning.noise import estimate_noise_rate
+from emoseg.learning.noise import estimate_noise_rate, smoothed
 from emoseg.metrics import auroc
 from emoseg.types import UNLABELLED, Float64, Int64
 
@@ -130,6 +130,28 @@ def test_songs_labelled_wrongly_as_a_whole_keep_their_label_but_are_named() -> N
     assert found.rate == pytest.approx(0.2, abs=0.06)
     assert auroc(data.right, found.clean) > 0.95
     np.testing.assert_array_equal(found.targets.argmax(axis=1), given)
+
+
+def test_the_share_of_wrong_songs_does_not_depend_on_machines_but_the_ranking_does() -> None:
+    data, run = blobs(6, songs=120), Run(SMALL, 0)
+    rng = np.random.default_rng(0)
+    wrong = np.isin(data.song, rng.permutation(120)[:24])
+    given = np.where(wrong, (data.given + rng.integers(1, 3, 120)[data.song]) % 3, data.given)
+    songs = training_set(replace(data, given=given))
+    fit = run.cross_fit(songs.of("blobs"), Mixup, name="first")
+    alone, judged = weigh_labels(fit, songs), weigh_labels(fit, songs, _Jury(songs, run, ["blobs"]))
+    assert alone.song_rate == judged.song_rate > 0.1
+    assert (alone.clean != judged.clean).any()
+
+
+def test_where_no_noise_is_found_the_earlier_passes_rank_the_labels() -> None:
+    data, run = blobs(3), Run(SMALL, 0)
+    fit = run.cross_fit(data.learning_set(), Mixup, name="first")
+    early = np.random.default_rng(0).uniform(0.1, 0.9, len(data.given))
+    found = weigh_labels(replace(fit, early_clean=early), training_set(data))
+    assert found.rate == 0
+    order = np.argsort(smoothed(np.log(early / (1 - early)), data.song))
+    assert (np.diff(found.clean[order]) >= 0).all()
 
 
 def test_unlabelled_songs_are_neither_judged_nor_learnt_from() -> None:
