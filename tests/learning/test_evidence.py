@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from planted import SMALL, Blobs, blobs
+from scipy.special import logit
 
 from emoseg.learning.methods import METHODS
 from emoseg.learning.methods.base import Run, TrainingSet
@@ -82,7 +83,7 @@ def test_song_machines_learn_songs_without_their_odd_segments() -> None:
     data, run = blobs(4, stretches=0.5), Run(SMALL, 0)
     songs = training_set(data)
     jury = _Jury(songs, run, ["blobs"])
-    odd = weigh_labels(run.cross_fit(songs.of("blobs"), Mixup, name="first"), songs, jury).odd
+    odd = weigh_labels(run.cross_fit(songs.of("blobs"), Mixup, name="first"), songs, "blobs", jury).odd
     assert (odd == ~data.right).mean() > 0.93
     odd[data.song == 0] = True  # all of it: then it is learnt whole
     taught = jury.taught_by(odd).taught
@@ -96,13 +97,14 @@ def test_song_machines_learn_songs_without_their_odd_segments() -> None:
 @pytest.mark.parametrize("data", [blobs(3), blobs(5, flips=0.3)])
 def test_no_segment_sounds_odd_where_labels_are_right_or_given_one_by_one(data: Blobs) -> None:
     run = Run(SMALL, 0)
-    assert not weigh_labels(run.cross_fit(data.learning_set(), Mixup, name="first"), training_set(data)).odd.any()
+    fit = run.cross_fit(data.learning_set(), Mixup, name="first")
+    assert not weigh_labels(fit, training_set(data), "blobs").odd.any()
 
 
 def test_labels_that_are_trusted_stay_soft() -> None:
     data = blobs(4, stretches=0.5)
     songs = replace(training_set(data), soft=0.8 * np.eye(3)[data.given] + 0.2 / 3)
-    found = weigh_labels(Run(SMALL, 0).cross_fit(songs.of("blobs"), Mixup, name="first"), songs)
+    found = weigh_labels(Run(SMALL, 0).cross_fit(songs.of("blobs"), Mixup, name="first"), songs, "blobs")
     trusted = found.clean >= 0.5
     assert songs.soft is not None
     assert 0.6 < trusted.mean() < 0.9
@@ -125,11 +127,25 @@ def test_songs_labelled_wrongly_as_a_whole_keep_their_label_but_are_named() -> N
     members = np.isin(clean.song, wrong_songs)
     given[members] = (given[members] + rng.integers(1, 3, 120)[clean.song[members]]) % 3
     data = replace(clean, given=given)
-    found = weigh_labels(Run(SMALL, 0).cross_fit(data.learning_set(), Mixup, name="first"), training_set(data))
+    fit = Run(SMALL, 0).cross_fit(data.learning_set(), Mixup, name="first")
+    found = weigh_labels(fit, training_set(data), "blobs")
     assert found.song_rate == pytest.approx(0.2, abs=0.06)
     assert found.rate == pytest.approx(0.2, abs=0.06)
     assert auroc(data.right, found.clean) > 0.95
     np.testing.assert_array_equal(found.targets.argmax(axis=1), given)
+
+
+def test_songs_whose_majority_label_is_wrong_are_counted_where_segments_were_labelled_one_by_one() -> None:
+    data, run = blobs(6, songs=120), Run(SMALL, 0)
+    rng = np.random.default_rng(0)
+    misheard = np.isin(data.song, rng.permutation(120)[:24])
+    given = np.where(misheard, (data.given + rng.integers(1, 3, 120)[data.song]) % 3, data.given)
+    flipped = rng.random(len(given)) < 0.2
+    given = np.where(flipped, (given + rng.integers(1, 3, len(given))) % 3, given)
+    songs = training_set(replace(data, given=given))
+    found = weigh_labels(run.cross_fit(songs.of("blobs"), Mixup, name="first"), songs, "blobs")
+    assert found.song_rate == pytest.approx((songs.song_labels() != training_set(data).song_labels()).mean(), abs=0.08)
+    assert found.rate > 0.15
 
 
 def test_the_share_of_wrong_songs_does_not_depend_on_machines_but_the_ranking_does() -> None:
@@ -139,18 +155,19 @@ def test_the_share_of_wrong_songs_does_not_depend_on_machines_but_the_ranking_do
     given = np.where(wrong, (data.given + rng.integers(1, 3, 120)[data.song]) % 3, data.given)
     songs = training_set(replace(data, given=given))
     fit = run.cross_fit(songs.of("blobs"), Mixup, name="first")
-    alone, judged = weigh_labels(fit, songs), weigh_labels(fit, songs, _Jury(songs, run, ["blobs"]))
+    alone, judged = weigh_labels(fit, songs, "blobs"), weigh_labels(fit, songs, "blobs", _Jury(songs, run, ["blobs"]))
     assert alone.song_rate == judged.song_rate > 0.1
     assert (alone.clean != judged.clean).any()
 
 
-def test_where_no_noise_is_found_the_earlier_passes_rank_the_labels() -> None:
+def test_where_no_noise_is_found_earlier_passes_and_held_out_predictions_rank_the_labels() -> None:
     data, run = blobs(3), Run(SMALL, 0)
     fit = run.cross_fit(data.learning_set(), Mixup, name="first")
     early = np.random.default_rng(0).uniform(0.1, 0.9, len(data.given))
-    found = weigh_labels(replace(fit, early_clean=early), training_set(data))
+    found = weigh_labels(replace(fit, early_clean=early), training_set(data), "blobs")
     assert found.rate == 0
-    order = np.argsort(smoothed(np.log(early / (1 - early)), data.song))
+    held_out = logit(np.clip(fit.out_of_fold[np.arange(len(early)), data.given], 1e-3, 1 - 1e-3))
+    order = np.argsort(smoothed(logit(early) + 0.5 * held_out, data.song, data.features))
     assert (np.diff(found.clean[order]) >= 0).all()
 
 

@@ -54,10 +54,24 @@ def planted(
 def test_smoothing_stays_within_songs_and_keeps_what_is_constant() -> None:
     song = np.array([0, 0, 0, 0, 1, 1, 1, 2])
     values = np.array([0.0, 0, 1, 0, 5, 5, 5, 7])
-    smooth = smoothed(values, song)
+    smooth = smoothed(values, song, np.ones((8, 3)))
     np.testing.assert_allclose(smooth[4:], values[4:])
     assert 0 < smooth[0] < smooth[1] < smooth[2] < 0.6
     assert smooth[3] > smooth[0]
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (8, 5, 7)])
+def test_a_change_of_sound_ends_a_stretch(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    part = np.arange(8) // 4
+    features = rng.normal(0, 0.1, shape) + part.reshape(-1, *[1] * (len(shape) - 1))
+    values = part + rng.normal(0, 0.3, 8)
+    smooth = smoothed(values, np.zeros(8, dtype=int), features)
+    alike = smoothed(values, np.zeros(8, dtype=int), rng.normal(0, 0.1, shape))
+    for half in (slice(4), slice(4, 8)):
+        assert smooth[half].std() < 0.5 * values[half].std()
+    assert smooth[4] - smooth[3] > 1.5 * (alike[4] - alike[3])
+    assert smooth[4:].min() > smooth[:4].max()
 
 
 @pytest.mark.parametrize("noisy_share", [0.1, 0.3, 0.6])

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.distance import pdist, squareform
 
 # Nats for each unit of the temperature's logarithm: decides where the likelihood does not, and changes an
 # estimated rate by no more than a few hundredths elsewhere.
@@ -176,21 +176,47 @@ def _design_effect(values: NDArray[np.float64], song: NDArray[np.int64]) -> floa
     return max(1.0, float((by_song**2).sum() / max((centred**2).sum(), 1e-12)))
 
 
-def smoothed(values: NDArray[np.float64], song: NDArray[np.int64], *, width: float = 0.8) -> NDArray[np.float64]:
-    """Return values of segments averaged over their neighbours in time within the song, shape (S,).
+def smoothed(
+    values: NDArray[np.float64],
+    song: NDArray[np.int64],
+    features: NDArray[np.floating],
+    *,
+    width: float = 1.5,
+    likeness: float = 0.5,
+) -> NDArray[np.float64]:
+    """Return values of segments averaged over neighbours in the song that sound alike, shape (S,).
 
-    A label inherited from the song is wrong for a stretch of segments, not here and there.
+    A label inherited from the song is wrong for a stretch of segments, not here and there; and where the sound changes
+    a stretch may end. So neighbours count by their distance in time and in features, as in a bilateral filter.
 
     Parameters
     ----------
     values : array, shape (S,)
     song : array of int, shape (S,)
         Ascending; the segments of a song in the order of time.
+    features : array, shape (S, F) or (S, F, T)
+        What the segments sound like; frames are averaged.
     width : float
-        Deviation of the Gaussian weights, in segments.
+        Deviation of the Gaussian weights in time, in segments.
+    likeness : float
+        Squared distance at which a weight falls to 1 / e, in medians over the pairs of the song.
+
+    References
+    ----------
+    C. Tomasi, R. Manduchi. Bilateral filtering for gray and color images. ICCV 1998.
     """
-    parts = np.split(values, np.flatnonzero(np.diff(song)) + 1)
-    return np.concatenate([gaussian_filter1d(part, width, mode="nearest") for part in parts])
+    sound = np.asarray(features, dtype=np.float64)
+    sound = sound if sound.ndim == 2 else sound.mean(axis=2)
+    sound = np.clip((sound - sound.mean(axis=0)) / np.maximum(sound.std(axis=0), 1e-9), -5, 5)
+    result = np.empty_like(values)
+    for rows in np.split(np.arange(len(values)), np.flatnonzero(np.diff(song)) + 1):
+        place = np.arange(len(rows))
+        weight = np.exp(-((place[:, None] - place) ** 2) / (2 * width**2))
+        apart = pdist(sound[rows], "sqeuclidean")
+        if len(apart) and (usual := np.median(apart)) > 0:
+            weight *= np.exp(-squareform(apart) / (likeness * usual))
+        result[rows] = weight @ values[rows] / weight.sum(axis=1)
+    return result
 
 
 def song_consensus(

@@ -30,6 +30,8 @@ from emoseg.types import UNLABELLED, Float64, Int64
 
 # Below this share of wrong labels nothing is relearnt: it is what chance makes of clean labels.
 NEGLIGIBLE = 0.02
+# What the log odds by members that never saw a segment count beside those by members that learnt it.
+OPINION = 0.5
 # Support vector machines on whole songs: gamma in units of one over the mean squared norm, costs to choose from, and
 # how many unlabelled songs join a second round with what weight.
 KERNEL_WIDTH = 0.25
@@ -67,22 +69,24 @@ class LabelEvidence:
     changed: bool
 
 
-def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) -> LabelEvidence:
+def weigh_labels(fit: SegmentFit, data: TrainingSet, witness: str, jury: _Jury | None = None) -> LabelEvidence:
     """Weigh every given label by how it was learnt and by what other songs say.
 
     Three kinds of evidence, each for what it is good at. How willingly members learnt a label (its probability,
-    averaged over passes, and over neighbours in time where labels are inherited) finds odd segments. How willingly they
-    learnt the song before the last passes, and predictions by members and machines that never saw it, find songs that
-    are labelled wrongly as a whole: in the end a network has such a song by heart. Sister segments find wrong labels
-    where segments were labelled one by one. How much the second counts against the first is the share of the noise that
-    lies in whole songs; both rates are estimated, never given. Where no noise is found, the few labels that may be
-    wrong all the same are ranked by the earlier passes.
+    averaged over passes, and over neighbours that sound alike where labels are inherited) finds odd segments. How
+    willingly they learnt the song before the last passes, and predictions by members and machines that never saw it,
+    find songs that are labelled wrongly as a whole: in the end a network has such a song by heart. Sister segments find
+    wrong labels where segments were labelled one by one. How much the second counts against the first is the share of
+    the noise that lies in whole songs; both rates are estimated, never given. Where no noise is found, the few labels
+    that may be wrong all the same are ranked by the earlier passes and by members that never saw the segment.
 
     Parameters
     ----------
     fit : SegmentFit
         Of plain training with mixup.
     data : TrainingSet
+    witness : str
+        The frontend that `fit` is of.
     jury : optional
         Machines on whole songs, whose held-out votes count in the song's emotion.
     """
@@ -93,24 +97,25 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, jury: _Jury | None = None) 
     learnt, early = _log_odds(fit.clean[rows]), _log_odds(fit.early_clean[rows])
     guesses = held_out.copy()
     consensus = song_consensus(given, song, data.classes)
-    song_rate, in_songs = 0.0, 1.0
+    in_songs, each, first = 1.0, np.arange(len(given)), np.unique(song, return_index=True)[1]
+    # From the networks alone: beside machines, which are surer, the likelihood is flat and often tells nothing.
+    of_songs = data.song_labels()[data.song[rows]][first]
+    song_rate = estimate_noise_rate(song_mean(held_out, song)[first], of_songs)
     if consensus is None:
         by_song = jury.opinion(fit.out_of_fold)[rows] if jury else song_mean(held_out, song)
-        first = np.unique(song, return_index=True)[1]
-        # From the networks alone: beside machines, which are surer, the likelihood is flat and often tells nothing.
-        song_rate = estimate_noise_rate(song_mean(held_out, song)[first], given[first])
         rate = max(rate, song_rate)  # what is wrong with a song is wrong with its segments
         noisy = rate > NEGLIGIBLE
         in_songs = song_rate / rate if noisy else 0.0
-        whole = song_mean(early[:, None], song)[:, 0] + 0.5 * _log_odds(by_song[np.arange(len(given)), given])
-        score = (1 - in_songs) * smoothed(learnt if noisy else early, song) + in_songs * whole
+        odd = learnt if noisy else early + OPINION * _log_odds(held_out[each, given])
+        whole = song_mean(early[:, None], song)[:, 0] + OPINION * _log_odds(by_song[each, given])
+        score = (1 - in_songs) * smoothed(odd, song, data.features[witness][rows]) + in_songs * whole
         # Networks learnt from a wrong song have its label by heart, and those that did not are too unsure of a single
         # song to teach the others: a song that may be wrong keeps its label, the odd segments of a song do not.
         trust = in_songs
     else:
         guesses = held_out * consensus
         guesses /= guesses.sum(axis=1, keepdims=True)
-        score = _log_odds(guesses[np.arange(len(given)), given]) + 0.5 * learnt
+        score = _log_odds(guesses[each, given]) + 0.5 * learnt
         trust = 0.0
     rate = rate if rate > NEGLIGIBLE else 0.0
     cut = np.quantile(score, rate)
@@ -157,7 +162,7 @@ class EvidenceLearner(Method):
         witness = (vectors or list(data.features))[0]
         first = run.cross_fit(data.of(witness), Mixup, name=f"{witness}-first")
         jury = _Jury(data, run, vectors) if vectors else None
-        evidence = weigh_labels(first, data, jury)
+        evidence = weigh_labels(first, data, witness, jury)
         targets = evidence.targets if evidence.changed else None
         fits = {
             name: first if name == witness and targets is None else _relearn(data, run, name, targets)
