@@ -69,7 +69,7 @@ def _weigh_with(**changes: Any) -> Callable[[ExitStack], None]:
 PARTS: dict[str, Callable[[ExitStack], Any]] = {
     "the whole": lambda stack: None,
     "relearning of suspects": _weigh_with(changed=False),
-    "smoothing over time": _instead("smoothed", lambda values, song, features: values),
+    "smoothing over time": _instead("smoothed", lambda values, song, features=None: values),
     "sister segments": _instead("song_consensus", lambda given, song, classes: None),
     "machines (votes of whole songs)": _instead("_Jury", lambda data, run, vectors: None),
     "odd segments kept from machines": lambda stack: stack.enter_context(

@@ -47,7 +47,7 @@ python unsure.py "$corpus" >4q-unsure.json
 # Real wrong labels: clips of EMOPIA with their song's label, segments of VGMIDI with their piece's. EMOSEG_RENDERED
 # holds the folders emopia and vgmidi with the rendered audio, named as the MIDI files.
 if [ -n "${EMOSEG_RENDERED:-}" ]; then
-  real=(--folds 5 --frontend descriptors "${plain[@]}" --method emoseg)
+  real=(--folds 5 --frontend descriptors "${plain[@]}" "${field[@]}" --method emoseg)
   emoseg evaluate "emopia:$EMOSEG_DATA/emopia" --audio "$EMOSEG_RENDERED/emopia" --labels song "${real[@]}" --seeds 1 \
     --out emopia-descriptors.json
   vgmidi=("vgmidi:$EMOSEG_DATA/vgmidi" --audio "$EMOSEG_RENDERED/vgmidi")

@@ -1,6 +1,6 @@
 """Print the tables of README.md and docs/methods.md from the result files in this folder: nothing is copied by hand.
 
-Usage: python tables.py main | field | detection | ablation
+Usage: python tables.py main | field | detection | real | ablation
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ SHORT = ["clean", "40 % segments", "splice", "20 % songs", "40 % songs", "25 % l
 
 
 def main() -> None:
-    made = {"main": main_table, "field": field_table, "detection": detection_table, "ablation": ablation_table}
+    made = {
+        "main": main_table,
+        "field": field_table,
+        "detection": detection_table,
+        "real": real_table,
+        "ablation": ablation_table,
+    }
     sys.stdout.write("\n".join(made[sys.argv[1]]()) + "\n")
 
 
@@ -78,6 +84,23 @@ def detection_table() -> list[str]:
         cells = [f"{_short(d['auroc'])}, {100 * d['flagged']:.0f} %" for d in found[1:]]
         rows.append([f"`{m}`", f"{100 * found[0]['flagged']:.0f} %", *cells])
     return _table(["method", "clean: flagged", *SHORT[1:5]], rows)
+
+
+def real_table() -> list[str]:
+    """How well each method ranks real wrong labels, and its song macro-F1 against the labels that it was given."""
+    results = [_read(f"{corpus}-descriptors.json")["methods"] for corpus in ("emopia", "vgmidi")]
+    head, found = ["method"], [{m: r[m]["detection_real"][0] for m in r} for r in results]
+    for name, of in zip(("EMOPIA", "VGMIDI"), found, strict=True):
+        head += [f"{name}: AUROC (wrong: {100 * of['emoseg']['base_rate']:.1f} %)", "within songs", "F1"]
+    rows = []
+    for m in results[0]:
+        row = [f"`{m}`"]
+        for result, of in zip(results, found, strict=True):
+            within = of[m]["within_song"]
+            row += [_with_interval({"mean": of[m]["auroc"], "interval": of[m]["interval"]})]
+            row += [_short(within), _short(result[m]["macro_f1"]["mean"])]
+        rows.append(row)
+    return _table(head, rows)
 
 
 def ablation_table() -> list[str]:

@@ -167,7 +167,7 @@ def test_where_no_noise_is_found_earlier_passes_and_held_out_predictions_rank_th
     found = weigh_labels(replace(fit, early_clean=early), training_set(data), "blobs")
     assert found.rate == 0
     held_out = logit(np.clip(fit.out_of_fold[np.arange(len(early)), data.given], 1e-3, 1 - 1e-3))
-    order = np.argsort(smoothed(logit(early) + 0.5 * held_out, data.song, data.features))
+    order = np.argsort(smoothed(logit(early) + 0.5 * held_out, data.song))
     assert (np.diff(found.clean[order]) >= 0).all()
 
 

@@ -179,22 +179,22 @@ def _design_effect(values: NDArray[np.float64], song: NDArray[np.int64]) -> floa
 def smoothed(
     values: NDArray[np.float64],
     song: NDArray[np.int64],
-    features: NDArray[np.floating],
+    features: NDArray[np.floating] | None = None,
     *,
     width: float = 1.5,
     likeness: float = 0.5,
 ) -> NDArray[np.float64]:
-    """Return values of segments averaged over neighbours in the song that sound alike, shape (S,).
+    """Return values of segments averaged over their neighbours in time within the song, shape (S,).
 
-    A label inherited from the song is wrong for a stretch of segments, not here and there; and where the sound changes
-    a stretch may end. So neighbours count by their distance in time and in features, as in a bilateral filter.
+    A label inherited from the song is wrong for a stretch of segments, not here and there. With features neighbours
+    count by how alike they sound too, as in a bilateral filter: where the sound changes a stretch may end.
 
     Parameters
     ----------
     values : array, shape (S,)
     song : array of int, shape (S,)
         Ascending; the segments of a song in the order of time.
-    features : array, shape (S, F) or (S, F, T)
+    features : array, shape (S, F) or (S, F, T), optional
         What the segments sound like; frames are averaged.
     width : float
         Deviation of the Gaussian weights in time, in segments.
@@ -205,18 +205,22 @@ def smoothed(
     ----------
     C. Tomasi, R. Manduchi. Bilateral filtering for gray and color images. ICCV 1998.
     """
-    sound = np.asarray(features, dtype=np.float64)
-    sound = sound if sound.ndim == 2 else sound.mean(axis=2)
-    sound = np.clip((sound - sound.mean(axis=0)) / np.maximum(sound.std(axis=0), 1e-9), -5, 5)
+    sound = None if features is None else _standardised(features)
     result = np.empty_like(values)
     for rows in np.split(np.arange(len(values)), np.flatnonzero(np.diff(song)) + 1):
         place = np.arange(len(rows))
         weight = np.exp(-((place[:, None] - place) ** 2) / (2 * width**2))
-        apart = pdist(sound[rows], "sqeuclidean")
-        if len(apart) and (usual := np.median(apart)) > 0:
-            weight *= np.exp(-squareform(apart) / (likeness * usual))
+        if sound is not None and len(rows) > 1:
+            apart = pdist(sound[rows], "sqeuclidean")
+            usual = np.median(apart)
+            weight *= np.exp(-squareform(apart) / (likeness * usual)) if usual > 0 else 1.0
         result[rows] = weight @ values[rows] / weight.sum(axis=1)
     return result
+
+
+def _standardised(features: NDArray[np.floating]) -> NDArray[np.float64]:
+    sound = features if features.ndim == 2 else features.mean(axis=2)
+    return np.clip((sound - sound.mean(axis=0)) / np.maximum(sound.std(axis=0), 1e-9), -5, 5).astype(np.float64)
 
 
 def song_consensus(

@@ -106,9 +106,12 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, witness: str, jury: _Jury |
         rate = max(rate, song_rate)  # what is wrong with a song is wrong with its segments
         noisy = rate > NEGLIGIBLE
         in_songs = song_rate / rate if noisy else 0.0
-        odd = learnt if noisy else early + OPINION * _log_odds(held_out[each, given])
+        if noisy:
+            odd = smoothed(learnt, song, data.features[witness][rows])
+        else:
+            odd = smoothed(early + OPINION * _log_odds(held_out[each, given]), song)
         whole = song_mean(early[:, None], song)[:, 0] + OPINION * _log_odds(by_song[each, given])
-        score = (1 - in_songs) * smoothed(odd, song, data.features[witness][rows]) + in_songs * whole
+        score = (1 - in_songs) * odd + in_songs * whole
         # Networks learnt from a wrong song have its label by heart, and those that did not are too unsure of a single
         # song to teach the others: a song that may be wrong keeps its label, the odd segments of a song do not.
         trust = in_songs
