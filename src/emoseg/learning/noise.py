@@ -12,13 +12,13 @@ Y. Sun, X. Zhang, M. Zhou, W. Li. Semi-supervised self-learning enhanced music e
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import pdist, squareform
 
 # Nats for each unit of the temperature's logarithm: decides where the likelihood does not, and changes an
 # estimated rate by no more than a few hundredths elsewhere.
@@ -197,9 +197,9 @@ def smoothed(
     features : array, shape (S, F) or (S, F, T), optional
         What the segments sound like; frames are averaged.
     width : float
-        Deviation of the Gaussian weights in time, in segments.
+        Deviation of the Gaussian weights in time, in segments; beyond six deviations they are 0.
     likeness : float
-        Squared distance at which a weight falls to 1 / e, in medians over the pairs of the song.
+        Squared distance at which a weight falls to 1 / e, in medians over the song's pairs within that reach.
 
     References
     ----------
@@ -208,13 +208,21 @@ def smoothed(
     sound = None if features is None else _standardised(features)
     result = np.empty_like(values)
     for rows in np.split(np.arange(len(values)), np.flatnonzero(np.diff(song)) + 1):
-        place = np.arange(len(rows))
-        weight = np.exp(-((place[:, None] - place) ** 2) / (2 * width**2))
-        if sound is not None and len(rows) > 1:
-            apart = pdist(sound[rows], "sqeuclidean")
-            usual = np.median(apart)
-            weight *= np.exp(-squareform(apart) / (likeness * usual)) if usual > 0 else 1.0
-        result[rows] = weight @ values[rows] / weight.sum(axis=1)
+        own = values[rows]
+        total, weight = own.copy(), np.ones(len(rows))
+        reach = range(1, min(math.ceil(6 * width), len(rows) - 1) + 1)
+        unlike = [np.zeros(len(rows) - step) for step in reach]
+        if sound is not None and reach:
+            apart = [((sound[rows[step:]] - sound[rows[:-step]]) ** 2).sum(axis=1) for step in reach]
+            usual = np.median(np.concatenate(apart))
+            unlike = [squares / (likeness * usual) for squares in apart] if usual > 0 else unlike
+        for step, distance in zip(reach, unlike, strict=True):
+            pull = np.exp(-(step**2) / (2 * width**2) - distance)
+            total[step:] += pull * own[:-step]
+            total[:-step] += pull * own[step:]
+            weight[step:] += pull
+            weight[:-step] += pull
+        result[rows] = total / weight
     return result
 
 
