@@ -63,10 +63,9 @@ def main_table() -> list[str]:
 
 def field_table() -> list[str]:
     """Song macro-F1 of every method on every condition: one seed."""
-    names = {key: short for key, short in zip(CONDITIONS, SHORT, strict=True) if _field(key).is_file()}
-    results = [_read(_field(key).name)["methods"] for key in names]
+    results = [_read(f"4q-field-{key}.json")["methods"] for key in CONDITIONS]
     return _table(
-        ["method", *names.values(), "s, clean"],
+        ["method", *SHORT, "s, clean"],
         [
             [f"`{m}`", *(_short(r[m]["macro_f1"]["mean"]) for r in results), f"{results[0][m]['seconds']:.0f}"]
             for m in results[0]
@@ -77,7 +76,7 @@ def field_table() -> list[str]:
 def detection_table() -> list[str]:
     """AUROC of finding wrong labels, and the share that is flagged: one seed."""
     keys = ["clean", "segment0.4", "splice0.5", "song0.2", "song0.4"]
-    results = [_read(_field(key).name)["methods"] for key in keys]
+    results = [_read(f"4q-field-{key}.json")["methods"] for key in keys]
     rows = []
     for m in results[0]:
         found = [r[m]["detection"] for r in results]
@@ -96,9 +95,8 @@ def real_table() -> list[str]:
     for m in results[0]:
         row = [f"`{m}`"]
         for result, of in zip(results, found, strict=True):
-            within = of[m]["within_song"]
-            row += [_with_interval({"mean": of[m]["auroc"], "interval": of[m]["interval"]})]
-            row += [_short(within), _short(result[m]["macro_f1"]["mean"])]
+            area = _with_interval({"mean": of[m]["auroc"], "interval": of[m]["interval"]})
+            row += [area, _short(of[m]["within_song"]), _short(result[m]["macro_f1"]["mean"])]
         rows.append(row)
     return _table(head, rows)
 
@@ -115,10 +113,6 @@ def ablation_table() -> list[str]:
             cells.append((_short(row["macro_f1"]) if part == "the whole" else _gain(row["gain"])) + area)
         rows.append([part, *cells])
     return _table(["without", *SHORT], rows)
-
-
-def _field(condition: str) -> Path:
-    return HERE / f"4q-field-{condition}.json"
 
 
 def _read(name: str) -> dict[str, Any]:

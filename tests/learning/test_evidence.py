@@ -94,6 +94,16 @@ def test_song_machines_learn_songs_without_their_odd_segments() -> None:
     np.testing.assert_array_equal(jury.taught, jury.x)
 
 
+def test_where_noise_is_found_segments_that_sound_alike_bear_witness_together() -> None:
+    data, run = blobs(4, stretches=0.5), Run(SMALL, 0)
+    songs = training_set(data)
+    fit = run.cross_fit(songs.of("blobs"), Mixup, name="first")
+    heard = weigh_labels(fit, songs, "blobs")
+    deaf = weigh_labels(fit, replace(songs, features={"blobs": np.zeros_like(data.features)}), "blobs")
+    assert heard.rate == deaf.rate > 0.1
+    assert auroc(data.right, heard.clean) > auroc(data.right, deaf.clean)
+
+
 @pytest.mark.parametrize("data", [blobs(3), blobs(5, flips=0.3)])
 def test_no_segment_sounds_odd_where_labels_are_right_or_given_one_by_one(data: Blobs) -> None:
     run = Run(SMALL, 0)
@@ -164,8 +174,11 @@ def test_where_no_noise_is_found_earlier_passes_and_held_out_predictions_rank_th
     data, run = blobs(3), Run(SMALL, 0)
     fit = run.cross_fit(data.learning_set(), Mixup, name="first")
     early = np.random.default_rng(0).uniform(0.1, 0.9, len(data.given))
-    found = weigh_labels(replace(fit, early_clean=early), training_set(data), "blobs")
+    songs = training_set(data)
+    found = weigh_labels(replace(fit, early_clean=early), songs, "blobs")
     assert found.rate == 0
+    deaf = replace(songs, features={"blobs": np.zeros_like(data.features)})
+    np.testing.assert_array_equal(weigh_labels(replace(fit, early_clean=early), deaf, "blobs").clean, found.clean)
     held_out = logit(np.clip(fit.out_of_fold[np.arange(len(early)), data.given], 1e-3, 1 - 1e-3))
     order = np.argsort(smoothed(logit(early) + 0.5 * held_out, data.song))
     assert (np.diff(found.clean[order]) >= 0).all()

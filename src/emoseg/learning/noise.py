@@ -20,6 +20,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from emoseg.song import standardised
+
 # Nats for each unit of the temperature's logarithm: decides where the likelihood does not, and changes an
 # estimated rate by no more than a few hundredths elsewhere.
 TIE_BREAK = 0.003
@@ -205,17 +207,16 @@ def smoothed(
     ----------
     C. Tomasi, R. Manduchi. Bilateral filtering for gray and color images. ICCV 1998.
     """
-    sound = None if features is None else _standardised(features)
+    sound = None
+    if features is not None:
+        sound = (features if features.ndim == 2 else features.mean(axis=2)).astype(np.float64)
+        sound = standardised(sound, sound.mean(axis=0), np.maximum(sound.std(axis=0), 1e-9))
     result = np.empty_like(values)
     for rows in np.split(np.arange(len(values)), np.flatnonzero(np.diff(song)) + 1):
         own = values[rows]
         total, weight = own.copy(), np.ones(len(rows))
         reach = range(1, min(math.ceil(6 * width), len(rows) - 1) + 1)
-        unlike = [np.zeros(len(rows) - step) for step in reach]
-        if sound is not None and reach:
-            apart = [((sound[rows[step:]] - sound[rows[:-step]]) ** 2).sum(axis=1) for step in reach]
-            usual = np.median(np.concatenate(apart))
-            unlike = [squares / (likeness * usual) for squares in apart] if usual > 0 else unlike
+        unlike = _unlike(sound[rows], reach, likeness) if sound is not None else [0.0] * len(reach)
         for step, distance in zip(reach, unlike, strict=True):
             pull = np.exp(-(step**2) / (2 * width**2) - distance)
             total[step:] += pull * own[:-step]
@@ -226,9 +227,11 @@ def smoothed(
     return result
 
 
-def _standardised(features: NDArray[np.floating]) -> NDArray[np.float64]:
-    sound = features if features.ndim == 2 else features.mean(axis=2)
-    return np.clip((sound - sound.mean(axis=0)) / np.maximum(sound.std(axis=0), 1e-9), -5, 5).astype(np.float64)
+def _unlike(sound: NDArray[np.float64], reach: range, likeness: float) -> list[NDArray[np.float64] | float]:
+    """Return for each step how unlike segments that many apart are, squared, in units of `likeness` medians."""
+    squares = [((sound[step:] - sound[:-step]) ** 2).sum(axis=1) for step in reach]
+    usual = np.median(np.concatenate(squares)) if squares else 0.0
+    return [values / (likeness * usual) if usual > 0 else 0.0 for values in squares]
 
 
 def song_consensus(

@@ -102,16 +102,15 @@ def weigh_labels(fit: SegmentFit, data: TrainingSet, witness: str, jury: _Jury |
     of_songs = data.song_labels()[data.song[rows]][first]
     song_rate = estimate_noise_rate(song_mean(held_out, song)[first], of_songs)
     if consensus is None:
-        by_song = jury.opinion(fit.out_of_fold)[rows] if jury else song_mean(held_out, song)
         rate = max(rate, song_rate)  # what is wrong with a song is wrong with its segments
-        noisy = rate > NEGLIGIBLE
-        in_songs = song_rate / rate if noisy else 0.0
-        if noisy:
-            odd = smoothed(learnt, song, data.features[witness][rows])
+        if rate > NEGLIGIBLE:
+            in_songs = song_rate / rate
+            by_song = jury.opinion(fit.out_of_fold)[rows] if jury else song_mean(held_out, song)
+            whole = song_mean(early[:, None], song)[:, 0] + OPINION * _log_odds(by_song[each, given])
+            score = (1 - in_songs) * smoothed(learnt, song, data.features[witness][rows]) + in_songs * whole
         else:
-            odd = smoothed(early + OPINION * _log_odds(held_out[each, given]), song)
-        whole = song_mean(early[:, None], song)[:, 0] + OPINION * _log_odds(by_song[each, given])
-        score = (1 - in_songs) * odd + in_songs * whole
+            in_songs = 0.0
+            score = smoothed(early + OPINION * _log_odds(held_out[each, given]), song)
         # Networks learnt from a wrong song have its label by heart, and those that did not are too unsure of a single
         # song to teach the others: a song that may be wrong keeps its label, the odd segments of a song do not.
         trust = in_songs
