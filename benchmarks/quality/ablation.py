@@ -103,7 +103,7 @@ def run_fold(corpus: str, condition: str, seed: int, fold: int) -> dict[str, tup
     loaded = load_corpus(corpus)
     segments = load_segments(loaded, config, workers=1, quiet=True)
     features = {name: np.asarray(table) for name, table in segments.table.features.items()}
-    jobs._shared.update(features=features, segments=segments, classes=len(loaded.space.labels))
+    data = jobs.JobData(features, segments, len(loaded.space.labels))
     noise, fraction = CONDITIONS[condition]
     protocol = Protocol(("emoseg",), FOLDS, 1, noise=NoiseSpec.parse(noise), fraction=fraction)
     found = {}
@@ -111,7 +111,7 @@ def run_fold(corpus: str, condition: str, seed: int, fold: int) -> dict[str, tup
         for name, leave_out in PARTS.items():
             with ExitStack() as stack:
                 leave_out(stack)
-                outcome = jobs.run_job(jobs.Job("emoseg", seed, fold, protocol, config))
+                outcome = jobs.run_job(jobs.Job("emoseg", seed, fold, protocol, config), data)
             found[name] = outcome.test, outcome.song, outcome.detection.get("auroc", float("nan"))
     return found
 

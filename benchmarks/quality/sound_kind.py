@@ -17,8 +17,9 @@ import numpy as np
 from scipy.signal import fftconvolve
 from sklearn.linear_model import LogisticRegression
 
-from emoseg.audio import SegmentReader, find_audio, read
+from emoseg.audio import SegmentReader, read
 from emoseg.config import SegmentConfig
+from emoseg.find import find_recordings
 from emoseg.sound_kind import MEASURES, SPEECH_ODDS, sound_evidence, sound_kinds, speech_measures
 from emoseg.types import Float32, Float64, Recording
 
@@ -32,7 +33,8 @@ def segments_of(source: Path | Recording) -> Float32:
 
 def voices(folder: Path) -> dict[str, Float32]:
     rng = np.random.default_rng(0)
-    spoken = (file for file in find_audio(folder) if file.parent.name != "silence")  # which the packages hold as well
+    # The packages hold silence as well.
+    spoken = (file for file in find_recordings(folder) if file.parent.name != "silence")
     files = sorted(spoken, key=lambda file: -file.stat().st_size)
     sound = np.concatenate([read(file, sample_rate_hz=RATE).samples for file in files[:80]])[: VOICE_S * RATE]
     spectrum = np.fft.rfft(rng.standard_normal(len(sound)))
@@ -66,7 +68,7 @@ def main() -> None:
     parser.add_argument("--speech", type=Path, action="append", required=True)
     parser.add_argument("--every", type=int, default=3, help="fit on every n-th song; all are measured")
     options = parser.parse_args()
-    songs = find_audio(options.music)
+    songs = find_recordings(options.music)
     music = [measures(segments_of(song)) for song in songs[:: options.every]]
     heard = [voices(folder) for folder in options.speech]
     speech = [{name: measures(segments_of(Recording(s, RATE))) for name, s in voice.items()} for voice in heard]

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoseg.audio import SegmentReader, as_recording
-from emoseg.errors import ConfigError
-from emoseg.frontends import build_frontend
+from emoseg.errors import AudioError, ConfigError
+from emoseg.frontends import build_frontend, compute_features
 from emoseg.model import DEFAULT_MODEL, ModelFolder, load_model
 from emoseg.song import song_summaries
 from emoseg.sound_kind import sound_evidence, sound_kinds
@@ -97,7 +97,7 @@ class Analyzer:
             ends.append(part.end_s)
             if config.sounds:
                 found.append(sound_evidence(part.samples, self.segment.sample_rate_hz))
-            features = {frontend.name: frontend(part.samples) for frontend in self.frontends}
+            features = self._features(part.samples, reader.path)
             parts.append(self.model.segment_probabilities(features))
             if self.model.song.base is not None:
                 described.append(np.concatenate([t for t in features.values() if t.ndim == 2], axis=1))
@@ -112,7 +112,7 @@ class Analyzer:
         unsure_below = config.unsure_threshold(len(space.labels))
         answers = course(probabilities, sounds, labels=space.labels, segment=self.segment, config=config)
         return Analysis(
-            path=source.path if isinstance(source, Recording) else os.fspath(source),
+            path=reader.path,
             duration_s=reader.duration_s,
             model_name=self.model.config.name,
             model_version=self.model.config.version,
@@ -127,6 +127,17 @@ class Analyzer:
             unsure_below=unsure_below,
             mean_span_s=config.mean_span_s,
         )
+
+    def _features(self, samples: Float32, path: str) -> dict[str, Float32]:
+        """Return the features of segments; those of digital silence, which may last for hours, are computed once."""
+        sounding = samples.any(axis=1)
+        distinct = np.concatenate([np.flatnonzero(sounding), np.flatnonzero(~sounding)[:1]])
+        place = np.where(sounding, np.cumsum(sounding) - 1, len(distinct) - 1)
+        try:
+            features = compute_features(self.frontends, samples[distinct])
+        except AudioError as error:
+            raise AudioError(f"{path}: {error}", kind=error.kind) from error
+        return {name: table[place] for name, table in features.items()}
 
     def _song(
         self, probabilities: Float64, described: list[Float32], sounds: Sequence[str], unsure_below: float

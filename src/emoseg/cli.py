@@ -7,9 +7,11 @@ has errors), 2 the command itself was wrong.
 from __future__ import annotations
 
 import io
-import json
+import logging
+import os
+import signal
 import sys
-import warnings
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -17,14 +19,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 import emoseg
+from emoseg.console import drop_output, one_line, printable, put, put_json, show_own_warnings, tell
 from emoseg.errors import AudioError, ConfigError, EmosegError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from emoseg.analyzer import Analyzer
     from emoseg.config import MethodName, TrainConfig
     from emoseg.corpora import Corpus
     from emoseg.library import Answer
+    from emoseg.progress import Progress
     from emoseg.types import Analysis, AnalysisFailure
 
 app = typer.Typer(
@@ -88,55 +93,88 @@ Cache = Annotated[
 
 # Typer has a copy of click inside, whose errors it does not export; all wrong usage is of the class behind this one.
 _UsageError = cast(type[Exception], typer.BadParameter.__mro__[1])
-_INTERRUPTED = 130
+_INTERRUPTED, _PIPE_CLOSED, _DEFECT = 130, 141, 70
 
 
 def main() -> None:
-    """Run the command line; turn every expected failure into one line on stderr and an exit status."""
+    """Run the command line; turn every failure into one line on stderr and an exit status."""
+    _set_up_process()
+    try:
+        status = _run()
+    except SystemExit as ended:  # a signal that asks the process to end
+        status = ended.code if isinstance(ended.code, int) else 1
+    try:
+        sys.stdout.flush()
+    except OSError:  # the reader at the other end has gone
+        drop_output()
+    sys.exit(status)
+
+
+def _set_up_process() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # JSON is UTF-8 everywhere, and a file name that is no valid text must not stop a report.
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    warnings.showwarning = _show_warning
+    show_own_warnings()
+    logging.disable(logging.CRITICAL)  # libraries' remarks
+    # Asked to end, a command removes what it has begun, as after an interrupt.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name) and threading.current_thread() is threading.main_thread():
+            signal.signal(getattr(signal, name), _end)
+
+
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _run() -> int:
     try:
         status = app(prog_name="emoseg", standalone_mode=False)
         if status == _INTERRUPTED:  # which typer makes of Ctrl-C
-            sys.stderr.write("emoseg: interrupted\n")
-        sys.exit(status)
+            tell("interrupted")
+        return status if isinstance(status, int) else 0
     except _UsageError as error:
-        sys.stderr.write(_usage_line(error))
-        sys.exit(2)
+        return _usage(error)
     except EmosegError as error:
-        sys.stderr.write(f"emoseg: {error}\n")
-        sys.exit(2)
+        tell(str(error))
+        return 2
+    except BrokenPipeError:  # such as 'emoseg library mood | head'
+        drop_output()
+        return _PIPE_CLOSED
     except OSError as error:  # such as no space left, or no permission to write
         name = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"emoseg: {name}{error.strerror or error}\n")
-        sys.exit(2)
+        tell(f"{name}{error.strerror or error}")
+        return 2
+    except MemoryError:
+        tell("the memory is full")
+        return 2
     except KeyboardInterrupt:
-        sys.stderr.write("emoseg: interrupted\n")
-        sys.exit(_INTERRUPTED)
+        tell("interrupted")
+        return _INTERRUPTED
+    except Exception as error:  # a defect: one line for the user, all of it for whoever looks for it
+        if os.environ.get("EMOSEG_TRACEBACK"):
+            raise
+        tell(f"a defect of emoseg: {type(error).__name__}: {error} (EMOSEG_TRACEBACK=1 shows where)")
+        return _DEFECT
 
 
-def _usage_line(error: Any) -> str:
-    """Return one line that says what is wrong with the command and where its help is; a bare command gets its help."""
+def _usage(error: Any) -> int:
+    """Tell in one line what is wrong with the command and where its help is; a bare command gets its help."""
     message = error.format_message()
     if type(error).__name__ == "NoArgsIsHelpError":
-        return f"{message}\n" if message else ""
+        if message:
+            sys.stderr.write(printable(message) + "\n")
+        return 2
     command = error.ctx.command_path if error.ctx else "emoseg"
     problem = " ".join(message.split()).rstrip(".").replace("Value error, ", "")
     if type(error).__name__ == "NoSuchOption" and command == "emoseg analyze":
         problem += "; a file whose name begins with '-' goes after '--'"
-    return f"emoseg: {problem} (try '{command} --help')\n"
-
-
-def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """Print a warning as a line like all others on stderr, without the place in the source that raised it."""
-    sys.stderr.write(f"emoseg: {message}\n")
+    tell(f"{problem} (try '{command} --help')")
+    return 2
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        sys.stdout.write(f"emoseg {emoseg.__version__}\n")
+        put(f"emoseg {emoseg.__version__}")
         raise typer.Exit
 
 
@@ -172,94 +210,135 @@ def analyze(
 ) -> None:
     """Tell the emotion of each recording over time."""
     from emoseg.analyzer import Analyzer
-    from emoseg.audio import stated_duration_s
+    from emoseg.decoding import prepare, stated_duration_s
     from emoseg.model import DEFAULT_MODEL
     from emoseg.progress import progress
     from emoseg.types import AnalysisFailure
-    from emoseg.writers import COLLECTIONS, FORMATS, collection, common_root, json_lines, write
 
     formats = _checked_formats(formats or [], out)
+    prepare()
     analyzer = Analyzer(model or DEFAULT_MODEL, hop_s=hop)
     found = list(_recordings(paths))
     readable = [item for item in found if isinstance(item, str)]
-    root = common_root(readable) if out and len(readable) > 1 else None
-    analyses: list[Analysis] = []
-    failures: list[AnalysisFailure] = []
     # Many recordings are counted; of a single one, its seconds.
     seconds = stated_duration_s(readable[0]) if len(found) == len(readable) == 1 else None
-    with ExitStack() as stack:
-        total, unit = (seconds, "s of sound") if seconds else (len(found), "recordings")
-        bar = stack.enter_context(progress("analysing", total, unit=unit, quiet=quiet or total < 2))
-        collections = [stack.enter_context(collection(out, format=f)) for f in formats if out and f in COLLECTIONS]
+    total, unit = (seconds, "s of sound") if seconds else (len(found), "recordings")
+    failed = 0
+    with (
+        _Results(out, formats, readable, as_json=as_json) as results,
+        progress("analysing", total, unit=unit, quiet=quiet or total < 2) as bar,
+    ):
         for item in found:
-            result: Analysis | AnalysisFailure
-            try:
-                result = (
-                    item
-                    if isinstance(item, AnalysisFailure)
-                    else analyzer.analyze(item, on_progress=bar.advance if seconds else None)
-                )
-            except AudioError as error:
-                result = AnalysisFailure(str(item), error.kind, str(error))
-            if as_json:
-                sys.stdout.write(json_lines.dumps(result) + "\n")
-            if isinstance(result, AnalysisFailure):
-                failures.append(result)
-            elif not as_json:
-                analyses.append(result)
-            if out and not isinstance(result, AnalysisFailure):
-                for name in [name for name in formats if name in FORMATS]:
-                    write(result, out, format=name, root=root)
-            for table in collections:
-                table.add(result)
+            result = item if isinstance(item, AnalysisFailure) else _analysed(analyzer, item, bar if seconds else None)
+            with bar.hidden():
+                failed += not results.add(result)
             if not seconds:
                 bar.advance()
-    if not as_json:
-        _show(analyses, failures)
-    if failures:
+    if failed:
         raise typer.Exit(1)
 
 
+def _analysed(analyzer: Analyzer, path: str, bar: Progress | None) -> Analysis | AnalysisFailure:
+    """Return the analysis of a recording, or why there is none; one recording must not end a run."""
+    from emoseg.types import AnalysisFailure
+
+    try:
+        return analyzer.analyze(path, on_progress=bar.advance if bar else None)
+    except AudioError as error:
+        return AnalysisFailure(path, error.kind, str(error))
+    except EmosegError:  # of the model, which all recordings share
+        raise
+    except Exception as error:  # whatever a recording does to a library
+        return AnalysisFailure(path, type(error).__name__, f"{path}: {type(error).__name__}: {error}")
+
+
+class _Results(ExitStack):
+    """Where the results of 'analyze' go as they come: standard output, a file per recording, files for all."""
+
+    def __init__(self, out: Path | None, formats: list[str], paths: list[str], *, as_json: bool) -> None:
+        from rich.console import Console
+
+        from emoseg.writers import COLLECTIONS, FORMATS, collection, common_root
+        from emoseg.writers.terminal import ResultTable
+
+        super().__init__()
+        self._out, self._as_json = out, as_json
+        self._formats = [name for name in formats if name in FORMATS]
+        self._root = common_root(paths) if out and len(paths) > 1 else None
+        self._table = ResultTable(Console())
+        self._collections = [self.enter_context(collection(out, format=f)) for f in formats if out and f in COLLECTIONS]
+        if not as_json:
+            self.callback(self._table.finish)
+
+    def add(self, result: Analysis | AnalysisFailure) -> bool:
+        """Write a result; return whether all of it went well."""
+        from emoseg.types import Analysis
+        from emoseg.writers import json_lines
+
+        if self._as_json:
+            put(json_lines.dumps(result))
+        for table in self._collections:
+            table.add(result)
+        if not isinstance(result, Analysis):
+            if not self._as_json:
+                tell(result.message)
+            return False
+        if not self._as_json:
+            self._table.add(result)
+        return self._write_files(result)
+
+    def _write_files(self, analysis: Analysis) -> bool:
+        from emoseg.writers import write
+
+        well = True
+        for name in self._formats if self._out else ():
+            try:
+                write(analysis, cast(Path, self._out), format=name, root=self._root)
+            except (EmosegError, OSError) as error:  # the next recording may have room, or another name
+                tell(str(error))
+                well = False
+        return well
+
+
 def _checked_formats(formats: list[str], out: Path | None) -> list[str]:
-    """Return the formats, each once, when all are known and there is a folder for them."""
-    from emoseg.writers import COLLECTIONS, FORMATS
+    """Return the formats, each once, when all are known and can be written, and there is a folder for them."""
+    from emoseg.writers import COLLECTIONS, FORMATS, require_format
 
     unknown = [name for name in formats if name not in FORMATS and name not in COLLECTIONS]
     if unknown:
         raise ConfigError(f"format {unknown[0]!r} is unknown; choose from {', '.join([*FORMATS, *COLLECTIONS])}")
     if bool(formats) != bool(out):
         raise ConfigError("--format and --out go together: what to write, and where")
+    if out is not None and out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file; --out is the folder to write to")
+    for name in formats:
+        require_format(name)
     return list(dict.fromkeys(formats))
-
-
-def _show(analyses: list[Analysis], failures: list[AnalysisFailure]) -> None:
-    """Print tables to stdout, and a line for each failure to stderr."""
-    from rich.console import Console
-
-    from emoseg.writers import terminal
-    from emoseg.writers.appearance import legible
-
-    terminal.render(analyses, Console())
-    for failure in failures:
-        sys.stderr.write(f"emoseg: {legible(failure.message)}\n")
 
 
 def _recordings(paths: list[str]) -> Iterator[str | AnalysisFailure]:
     """Yield each recording asked for; a folder stands for all recordings below it."""
-    from emoseg.audio import find_audio
+    from emoseg.find import scan_folder
     from emoseg.types import AnalysisFailure
 
     for path in paths:
-        if not Path(path).is_dir():
+        try:
+            folder = Path(path).is_dir()
+        except (OSError, ValueError):  # a path that cannot be searched is no recording either, and its turn says why
+            folder = False
+        if not folder:
             yield path
             continue
         try:
-            found = find_audio(Path(path))
-        except AudioError as error:
-            yield AnalysisFailure(path, error.kind, str(error))
+            scan = scan_folder(Path(path))
+        except ConfigError as error:
+            yield AnalysisFailure(path, "unreadable", str(error))
             continue
-        yield from map(str, found)
-        if not found:
+        yield from (str(Path(path, file.path)) for file in scan.files)
+        for inner, cause in scan.unlisted.items():
+            unlisted = str(Path(path, inner))
+            yield AnalysisFailure(unlisted, "unreadable", f"{unlisted}: cannot be listed: {cause}")
+        if not scan.files and not scan.unlisted:
             yield AnalysisFailure(path, "empty", f"{path}: no audio in this folder")
 
 
@@ -295,9 +374,12 @@ def batch(
             raise ConfigError("--merge takes the folders of shards, and none of --out, --model, --shard")
         merged = merge(merge_into, folders)
         for name in merged.missing:
-            sys.stderr.write(f"emoseg: the shard {name} was not given\n")
+            tell(f"the shard {name} was not given")
         counted = f"{merged.songs} songs, {merged.failed} failed, {merged.todo} to do"
-        sys.stdout.write(json.dumps(merged.to_json()) + "\n" if as_json else f"{merge_into}: {counted}\n")
+        if as_json:
+            put_json(merged.to_json())
+        else:
+            put(f"{merge_into}: {counted}")
         raise typer.Exit(1 if merged.failed or merged.todo or merged.missing else 0)
     if out is None:
         raise ConfigError("no library given: --out DIR")
@@ -317,9 +399,11 @@ def batch(
         quiet=quiet,
     )
     for line in report.problems(most=20):
-        sys.stderr.write(f"emoseg: {line}\n")
-    told = json.dumps(report.to_json(), ensure_ascii=False) if as_json else report.summary()
-    sys.stdout.write(told + "\n")
+        tell(line)
+    if as_json:
+        put_json(report.to_json())
+    else:
+        put(report.summary())
     if not report.complete:
         raise typer.Exit(1)
 
@@ -349,10 +433,11 @@ def tag(
     if undo is not None:
         if paths or library or model or write:
             raise ConfigError("--undo takes nothing else: the file says what to restore")
-        lines = list(undo_files(undo))
-        for line, _ in lines:
-            sys.stdout.write(f"{line}\n")
-        raise typer.Exit(0 if all(well for _, well in lines) else 1)
+        lost = False
+        for line, well in undo_files(undo):
+            (put if well else tell)(line)
+            lost |= not well
+        raise typer.Exit(1 if lost else 0)
     if not paths and library is None:
         raise ConfigError("no recordings given: PATH, or --library DIR")
     source = Source(paths or [], library=library, model=model or (None if library else DEFAULT_MODEL))
@@ -362,16 +447,16 @@ def tag(
         changed += result.plan is not None and result.plan.changes
         failed += result.plan is None
         if as_json:
-            sys.stdout.write(json.dumps(result.to_json(), ensure_ascii=False) + "\n")
+            put_json(result.to_json())
+        elif result.plan is None:
+            tell(result.line())
         else:
-            (sys.stderr if result.plan is None else sys.stdout).write(
-                f"{'emoseg: ' if result.plan is None else ''}{result.line()}\n"
-            )
+            put(result.line())
     if record is None:
-        sys.stderr.write(f"{changed} of {len(source.paths)} files would change (dry run; --write writes)\n")
+        tell(f"{changed} of {len(source.paths)} files would change (dry run; --write writes)")
     else:
         how = f"; undo with: emoseg tag --undo {record.path}" if changed else ""
-        sys.stderr.write(f"{changed} of {len(source.paths)} files changed{how}\n")
+        tell(f"{changed} of {len(source.paths)} files changed{how}")
     if failed:
         raise typer.Exit(1)
 
@@ -410,14 +495,14 @@ def library(
         raise ConfigError("--out and --minutes belong to --playlist")
     asked = Library(out)
     if unfinished := asked.unfinished():
-        sys.stderr.write(f"emoseg: {unfinished}\n")
+        tell(unfinished)
     if playlist is not None:
         chosen = asked.playlist(playlist, count=count, minutes=minutes, apart=apart)
         songs = [song for song, _ in chosen]
         if out_file is not None:
             write_playlist(out_file, songs, root=asked.contents.root)
         if as_json:
-            _write_json(asked.playlist_table(chosen).to_json())
+            put_json(asked.playlist_table(chosen).to_json(), indent=1)
         elif out_file is None:
             sys.stdout.buffer.write(m3u8(songs, folder=Path(), root=asked.contents.root))
         else:
@@ -432,13 +517,9 @@ def library(
     else:
         answer = asked.sql(sql) if sql is not None else asked.summary()
     if as_json:
-        _write_json(answer.to_json())
+        put_json(answer.to_json(), indent=1)
     else:
         _print_table(answer)
-
-
-def _write_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
 def _print_table(answer: Answer) -> None:
@@ -447,14 +528,12 @@ def _print_table(answer: Answer) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from emoseg.writers.appearance import legible
-
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(answer.columns):
         numbers = all(isinstance(row[i], int | float) for row in answer.rows) and bool(answer.rows)
         table.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in answer.rows:
-        cells = ("" if v is None else f"{v:.3f}" if isinstance(v, float) else legible(str(v)) for v in row)
+        cells = ("" if v is None else f"{v:.3f}" if isinstance(v, float) else one_line(str(v)) for v in row)
         table.add_row(*(Text(cell) for cell in cells))
     # A pipe has no width: there no cell is folded.
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)
@@ -531,12 +610,12 @@ def train(
         quiet=quiet,
     )
     for line in trained.left_out:
-        sys.stderr.write(f"left out: {line}\n")
+        tell(f"left out: {line}")
     figures = trained.model.config.figures
-    sys.stdout.write(
+    put(
         f"{out}: {trained.model.config.training['songs']} songs, held-out macro-F1 {figures['held_out_macro_f1']:.3f}, "
         f"calibration error {figures['held_out_calibration_error']:.3f}, "
-        f"{figures['segments_flagged']:.1%} of segment labels not trusted\n"
+        f"{figures['segments_flagged']:.1%} of segment labels not trusted"
     )
 
 
@@ -619,12 +698,11 @@ def model_list(
     for name in bundled_models():
         found = load_model(name)
         facts = found.facts()
-        sys.stdout.write(
-            json.dumps(facts) + "\n"
-            if as_json
-            else f"{name}: {', '.join(facts['labels'])}; learnt from {facts['corpus']} ({facts['songs']} songs), "
-            f"{facts['megabytes']:.1f} MB\n"
-        )
+        if as_json:
+            put_json(facts)
+            continue
+        learnt = f"learnt from {facts['corpus']} ({facts['songs']} songs)"
+        put(f"{name}: {', '.join(facts['labels'])}; {learnt}, {facts['megabytes']:.1f} MB")
 
 
 @model_app.command("show")
@@ -633,14 +711,14 @@ def model_show(
     as_json: Annotated[bool, typer.Option("--json", help="The model's config.json.")] = False,
 ) -> None:
     """Say what a model is, what it was learnt from and how good it is: its card."""
-    from emoseg.model import CARD_FILE, load_model
+    from emoseg.model import load_model, read_card
 
     found = load_model(model)
-    card = found.path / CARD_FILE
-    if as_json or not card.is_file():
-        sys.stdout.write(found.config.model_dump_json(indent=2) + "\n")
+    card = read_card(found)
+    if as_json or not card:
+        put_json(found.config.model_dump(mode="json"), indent=2)
     else:
-        sys.stdout.write(card.read_text(encoding="utf-8"))
+        put(card.rstrip())
 
 
 @model_app.command("export")
@@ -655,7 +733,7 @@ def model_export(
     from emoseg.model import export_model
 
     export_model(model, out, weights=weights)
-    sys.stdout.write(f"{out}\n")
+    put(str(out))
 
 
 @corpus_app.command("check")
@@ -678,9 +756,9 @@ def corpus_check(
     songs = _load(corpus, space, threshold, margin, labels, split, audio)
     report = check_corpus(songs, cache=cache, workers=workers, quiet=quiet)
     if as_json:
-        sys.stdout.write(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
+        put_json(report.to_json(), indent=1)
     else:
-        sys.stdout.write("\n".join(report.lines()) + "\n")
+        put("\n".join(report.lines()))
     if report.errors:
         raise typer.Exit(1)
 
@@ -703,8 +781,11 @@ def corpus_noise(
     labels: Literal["song"] | None = "song" if corpus.startswith("emopia:") else None
     noise = label_noise(_load(corpus, space, threshold, margin, labels, split, audio), segment_s=segment)
     for problem in noise.problems:
-        sys.stderr.write(f"emoseg: {problem}\n")
-    sys.stdout.write(json.dumps(noise.to_json(), indent=1) + "\n" if as_json else "\n".join(noise.lines()) + "\n")
+        tell(problem)
+    if as_json:
+        put_json(noise.to_json(), indent=1)
+    else:
+        put("\n".join(noise.lines()))
     if figure:
         write_figure(noise, figure)
     if noise.problems:
@@ -723,4 +804,4 @@ def corpus_synth(
     from emoseg.corpora.synth import write_corpus
 
     write_corpus(out, songs=songs, seed=seed, workers=workers, quiet=quiet)
-    sys.stdout.write(f"synth:{out}: {songs} songs\n")
+    put(f"synth:{out}: {songs} songs")

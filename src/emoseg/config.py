@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from emoseg.errors import ConfigError
+from emoseg.files import read_text
 
 MethodName = Literal[
     "inherit",
@@ -31,6 +33,19 @@ MethodName = Literal[
     "sssl",
     "emoseg",
 ]
+
+
+# A model folder brings its own settings, so they bound the memory and the time that an analysis can take.
+_MOST_SAMPLES = 1_500_000  # of a segment: 64 are computed at a time
+_MOST_OVERLAP = 100  # segments that one moment lies in
+_MOST_FRAMED = 16_000_000  # samples in all frames of a segment's transform
+_MOST_FEATURES = 1_000_000  # numbers in a segment's spectrogram
+
+
+# Of a file of settings.
+_MOST_BYTES = 64_000
+_LONGEST_LINE = 1000
+_LARGEST = 10**9
 
 
 class _Frozen(BaseModel):
@@ -49,7 +64,15 @@ class SegmentConfig(_Frozen):
         "and repeats that sound to fill it; 'drop' leaves it out. A recording shorter than one segment is always kept, "
         "as one padded segment.",
     )
-    min_duration_s: float = Field(1.0, gt=0, description="Shorter recordings are refused.")
+    min_duration_s: float = Field(1.0, gt=0, le=3600, description="Shorter recordings are refused.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.length > _MOST_SAMPLES:
+            raise ValueError(f"a segment of {self.length} samples is too long; at most {_MOST_SAMPLES}")
+        if self.length_s > _MOST_OVERLAP * self.hop_s:
+            raise ValueError(f"hop_s {self.hop_s} must be at least a hundredth of length_s {self.length_s}")
+        return self
 
     @property
     def length(self) -> int:
@@ -67,7 +90,7 @@ class TimelineConfig(_Frozen):
 
     mean_span_s: float = Field(
         10.0,
-        gt=0,
+        ge=1,
         le=3600,
         description="How long one emotion lasts on average: larger values give fewer, longer spans.",
     )
@@ -93,10 +116,10 @@ class LogMelConfig(_Frozen):
 
     name: Literal["logmel"] = "logmel"
     bands: int = Field(64, ge=8, le=256, description="Number of mel bands.")
-    fft: int = Field(1024, ge=128, description="Length of the analysis window, in samples.")
-    hop: int = Field(512, ge=32, description="Distance between frames, in samples.")
-    fmin_hz: float = Field(30.0, ge=0, description="Lower edge of the lowest band.")
-    fmax_hz: float = Field(11025.0, gt=0, description="Upper edge of the highest band.")
+    fft: int = Field(1024, ge=128, le=65536, description="Length of the analysis window, in samples.")
+    hop: int = Field(512, ge=32, le=65536, description="Distance between frames, in samples.")
+    fmin_hz: float = Field(30.0, ge=0, le=96000, description="Lower edge of the lowest band.")
+    fmax_hz: float = Field(11025.0, gt=0, le=96000, description="Upper edge of the highest band.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -109,8 +132,8 @@ class DescriptorsConfig(_Frozen):
     """Statistics of timbre, harmony, rhythm and loudness descriptors, for the multilayer perceptron."""
 
     name: Literal["descriptors"] = "descriptors"
-    fft: int = Field(2048, ge=512, description="Length of the analysis window, in samples.")
-    hop: int = Field(512, ge=64, description="Distance between frames, in samples.")
+    fft: int = Field(2048, ge=512, le=65536, description="Length of the analysis window, in samples.")
+    hop: int = Field(512, ge=64, le=65536, description="Distance between frames, in samples.")
 
 
 class CompareConfig(_Frozen):
@@ -121,6 +144,32 @@ class CompareConfig(_Frozen):
 
 AnyFrontend = LogMelConfig | DescriptorsConfig | CompareConfig
 FrontendConfig = Annotated[AnyFrontend, Field(discriminator="name")]
+
+
+def check_frontends(segment: SegmentConfig, frontends: Sequence[AnyFrontend]) -> None:
+    """Refuse frontends that are not distinct, or whose spectra of one segment would be too large.
+
+    Raises
+    ------
+    ValueError
+        The message says which.
+    """
+    names = [frontend.name for frontend in frontends]
+    if len(set(names)) != len(names):
+        raise ValueError(f"frontends must be distinct, got {names}")
+    for frontend in frontends:
+        if isinstance(frontend, CompareConfig):
+            continue
+        frames = segment.length // frontend.hop + 1
+        if frames * frontend.fft > _MOST_FRAMED:
+            raise ValueError(
+                f"{frontend.name}: fft {frontend.fft} every {frontend.hop} samples is too much for a segment of "
+                f"{segment.length}; at most {_MOST_FRAMED} samples in all frames"
+            )
+        if isinstance(frontend, LogMelConfig) and frames * frontend.bands > _MOST_FEATURES:
+            raise ValueError(
+                f"logmel: {frontend.bands} bands in {frames} frames are too many; at most {_MOST_FEATURES} numbers"
+            )
 
 
 class NetworkConfig(_Frozen):
@@ -241,9 +290,7 @@ class TrainConfig(_Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        names = [f.name for f in self.frontends]
-        if len(set(names)) != len(names):
-            raise ValueError(f"frontends must be distinct, got {names}")
+        check_frontends(self.segment, self.frontends)
         return self
 
 
@@ -271,16 +318,38 @@ def load_train_config(path: Path | None) -> TrainConfig:
     """
     if path is None:
         return TrainConfig()
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not TOML: {error}") from error
+    data = _read_toml(path)
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{path}: {first_problem(error)}") from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    text = read_text(path, most_bytes=_MOST_BYTES, error=ConfigError)
+    for number, line in enumerate(text.splitlines(), start=1):
+        if len(line) > _LONGEST_LINE:  # the time that keys with many dots take grows with the square of their number
+            raise ConfigError(f"{path}: line {number} has {len(line)} characters; at most {_LONGEST_LINE} are read")
+    try:
+        data = tomllib.loads(text)
+        _require_small(data)
+    except RecursionError as error:
+        raise ConfigError(f"{path}: is nested too deeply") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not TOML: {_shortened(str(error))}") from error
+    return data
+
+
+def _require_small(value: Any, key: str = "") -> None:
+    """Raise ValueError where a whole number is larger than any setting; computing with it could fail anywhere."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            _require_small(part, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for part in value:
+            _require_small(part, key)
+    elif isinstance(value, int) and abs(value) > _LARGEST:
+        raise ValueError(f"{_shortened(key)} is a number beyond {_LARGEST}")
 
 
 def replace_settings(config: TrainConfig, **changes: object) -> TrainConfig:
@@ -302,10 +371,23 @@ def first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}"
+        return f"unknown key {_shortened(repr(key))}"
     rule = first["msg"].removeprefix("Value error, ")  # pydantic's prefix to the rules written here
-    found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
-    return f"{key + ': ' if key else ''}{rule}{found}"
+    return f"{key + ': ' if key else ''}{_shortened(rule, 300)}{_found(first['input'])}"
+
+
+def _found(value: Any) -> str:
+    if isinstance(value, dict):
+        return ""
+    try:
+        return f" (found {_shortened(repr(value))})"
+    except (RecursionError, ValueError):  # ValueError: a number of more than 4300 digits
+        return ""
+
+
+def _shortened(text: str, most: int = 100) -> str:
+    """Return text of a length that one line of a message can hold."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def config_hash(*configs: BaseModel | str) -> str:

@@ -4,6 +4,8 @@ Commands turn an `EmosegError` into one line on stderr and an exit status; nothi
 except a batch, which records it for the file at hand and goes on.
 """
 
+from __future__ import annotations
+
 
 class EmosegError(Exception):
     """Base of all errors that emoseg raises on purpose."""
@@ -34,4 +36,12 @@ class MissingExtraError(EmosegError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an optional package: pip install 'emoseg[{extra}]'")
-        self.extra = extra
+        self.feature, self.extra = feature, extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        """Say how to build the error again in another process."""
+        return type(self), (self.feature, self.extra)
+
+
+class EmosegWarning(UserWarning):
+    """Something that a user should know and that does not stop the work."""

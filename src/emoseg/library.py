@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import math
 import os
-import secrets
+import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ import pyarrow as pa
 
 from emoseg.batch.contents import read_contents
 from emoseg.batch.tables import SEGMENTS, SONGS, legible_path, probability_columns, song_id
-from emoseg.errors import ConfigError, EmosegError, MissingExtraError
-from emoseg.playlist import Song, m3u8, smooth_path
+from emoseg.errors import ConfigError, EmosegError, EmosegWarning, MissingExtraError
+from emoseg.files import require_regular, written_whole
+from emoseg.playlist import HEADER, Song, expressible, m3u8, smooth_path
 from emoseg.types import Float64
 
 # Places in Russell's circumplex, as (valence, arousal); the words are those of the reports and their neighbours.
@@ -42,6 +44,8 @@ MOODS: dict[str, tuple[float, float]] = {
 }
 _STRETCHES = 8  # of equal length, in which the courses of two songs are compared
 _FIRM = 0.02  # share of the songs that stands for the most of a mood, one at least
+_MOST_SONGS = 100_000  # in one answer
+_FETCHED = 10_000  # rows at a time, between which an interrupt is noticed
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Answer:
     rows: tuple[tuple[Any, ...], ...]
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return a dict a row; numbers that are not finite become None."""
+        """Return one dict per row; numbers that are not finite become None."""
         return [{c: _plain(v) for c, v in zip(self.columns, row, strict=True)} for row in self.rows]
 
 
@@ -67,7 +71,7 @@ class Library:
     Raises
     ------
     EmosegError
-        It is no library, or a file of it is missing.
+        It is no library, or a file of it is missing or damaged.
     MissingExtraError
         DuckDB is not installed.
     """
@@ -86,7 +90,9 @@ class Library:
         self._db.register(
             "failures", pa.table({n: pa.array(c, pa.string()) for n, c in zip(names, columns, strict=True)})
         )
-        # A question of the user's own can neither read nor write a file, nor lift this rule.
+        # A question of the user's own can neither read nor write a file or a variable, nor lift this rule.
+        self._db.execute("SET temp_directory = ''")
+        self._db.execute("SET python_enable_replacements = false")
         self._db.execute("SET enable_external_access = false")
         self._db.execute("SET lock_configuration = true")
 
@@ -97,14 +103,23 @@ class Library:
         ------
         ConfigError
             It is not one SELECT statement, or DuckDB refuses it.
+        EmosegError
+            A file of the library is missing or damaged.
         """
         try:
+            question.encode()
             statements = self._db.extract_statements(question)
-            if len(statements) != 1 or statements[0].type != self._duckdb.StatementType.SELECT:
-                raise ConfigError("--sql takes one SELECT statement; the tables can only be read")
-            return self._ask(question)
-        except self._duckdb.Error as error:
-            raise ConfigError(f"--sql: {str(error).strip().splitlines()[0]}") from error
+            select = [statement.type for statement in statements] == [self._duckdb.StatementType.SELECT]
+            answer = self._run(question, []) if select else None
+        except UnicodeEncodeError as error:
+            raise ConfigError("--sql: is not valid text") from error
+        except Exception as error:  # DuckDB also passes on whatever Python raises for a value that it cannot hold
+            self.contents.require_parts()
+            told = [*str(error).strip().splitlines(), type(error).__name__][0]
+            raise ConfigError(f"--sql: {told}") from error
+        if answer is None:
+            raise ConfigError("--sql takes one SELECT statement; the tables can only be read")
+        return answer
 
     def most(self, mood: str, *, count: int) -> Answer:
         """Return the songs with most of a mood.
@@ -114,7 +129,14 @@ class Library:
         mood : str
             A label of the library, a key of `MOODS`, or ``V,A``: the songs nearest to that valence and arousal.
         count : int
+            From 1 to 100,000.
+
+        Raises
+        ------
+        ConfigError
+            The mood or the number is none.
         """
+        _require_number("count", count, least=1, most=_MOST_SONGS)
         fit = self._fit(mood)
         return self._ask(
             f"SELECT path, artist, title, label, {fit} AS fit, valence, arousal FROM songs WHERE {fit} IS NOT NULL "
@@ -128,7 +150,13 @@ class Library:
         The measure is the standard deviation of a song's segments in label probabilities: the root of the sum of the
         labels' variances, from 0 (always the same) to 0.71 (half the song surely one label, half surely another).
         Songs of fewer than four segments of music are left out.
+
+        Raises
+        ------
+        ConfigError
+            `count` is not from 1 to 100,000.
         """
+        _require_number("count", count, least=1, most=_MOST_SONGS)
         music = f"count({_quoted(next(iter(self._columns.values())))})"
         spread = " + ".join(f"var_pop({_quoted(column)})" for column in self._columns.values())
         return self._ask(
@@ -151,7 +179,14 @@ class Library:
         song : str
             A file, its path in the library, or a part of its path or title that no other song has.
         count : int
+            From 1 to 100,000.
+
+        Raises
+        ------
+        ConfigError
+            No song, or more than one, is meant, or the number is out of range.
         """
+        _require_number("count", count, least=1, most=_MOST_SONGS)
         key = self._find(song)
         parts = " + ".join(f"(sqrt(a.{c}) - sqrt(b.{c})) ** 2" for c in map(_quoted, self._columns.values()))
         return self._ask(
@@ -180,23 +215,29 @@ class Library:
     ) -> list[tuple[Song, Answer]]:
         """Return the songs of a playlist from one mood to another, each with its line of facts.
 
+        Songs whose paths a playlist cannot hold are left out, with a warning.
+
         Parameters
         ----------
         moods : str
             ``FROM:TO``, each as in `most`. A word or label means what the library has most of it; ``V,A`` is taken
             as it is.
         count : int
-            Songs, unless `minutes` is given.
+            Songs, from 1 to 100,000, unless `minutes` is given.
         minutes : float, optional
-            Length of the playlist; as many songs as are nearest to it.
+            Length of the playlist, above 0; as many songs as are nearest to it.
         apart : int
             Songs between two of the same artist, where artists are known.
 
         Raises
         ------
         ConfigError
-            A mood is unknown, or the library has no songs.
+            A mood is unknown, a number is out of range, or the library has no songs.
         """
+        _require_number("count", count, least=1, most=_MOST_SONGS)
+        _require_number("apart", apart, least=0, most=_MOST_SONGS)
+        if minutes is not None and not 0 < minutes < math.inf:
+            raise ConfigError(f"minutes {minutes:g}: must be a finite number above 0")
         start, arrow, end = moods.partition(":")
         if not arrow:
             raise ConfigError(f"playlist {moods!r}: must be FROM:TO, such as sad:happy")
@@ -205,7 +246,16 @@ class Library:
             f"SELECT song_id, artist, title, duration_s, label, {', '.join(axes)} FROM songs "
             f"WHERE {axes[0]} IS NOT NULL ORDER BY path"
         )
-        rows = [row for row in found.rows if not {"\n", "\r"} & set(self.contents.paths[row[0]])]
+        files = {row[0]: self.contents.file(row[0]) for row in found.rows}
+        rows = [row for row in found.rows if expressible(self.contents.paths[row[0]])]
+        if left_out := [row[0] for row in found.rows if not expressible(self.contents.paths[row[0]])]:
+            example = legible_path(self.contents.paths[left_out[0]])
+            warnings.warn(
+                f"{len(left_out)} songs are left out, because a playlist cannot hold a path with a control character, "
+                f"such as {example!r}",
+                EmosegWarning,
+                stacklevel=2,
+            )
         if not rows:
             raise ConfigError(f"{self.contents.out}: holds no songs to make a playlist of")
         places = np.array([row[5:] for row in rows], dtype=np.float64)
@@ -218,7 +268,7 @@ class Library:
             chosen = _of_length(chosen, [row[3] for row in rows], minutes * 60)
         return [
             (
-                Song(self.contents.root / self.contents.paths[row[0]], row[1], row[2], row[3]),
+                Song(files[row[0]], row[1], row[2], row[3]),
                 Answer(("label", *found.columns[5:]), (row[4:],)),
             )
             for row in (rows[i] for i in chosen)
@@ -247,8 +297,40 @@ class Library:
     # --- how ---------------------------------------------------------------------------------------------------------
 
     def _ask(self, question: str, *values: Any) -> Answer:
-        result = self._db.execute(question, list(values))
-        return Answer(tuple(column[0] for column in result.description), tuple(result.fetchall()))
+        with self.contents.reading(self._duckdb.Error):
+            return self._run(question, list(values))
+
+    def _run(self, question: str, values: list[Any]) -> Answer:
+        """Run a statement in a thread of its own: DuckDB does not see every interrupt, and this thread does."""
+        answers: list[Answer] = []
+        errors: list[Exception] = []
+        stopped = threading.Event()
+
+        def run() -> None:
+            try:
+                result = self._db.execute(question, values)
+                columns = tuple(column[0] for column in result.description)
+                rows: list[tuple[Any, ...]] = []
+                while not stopped.is_set() and (more := result.fetchmany(_FETCHED)):
+                    rows += more
+                answers.append(Answer(columns, tuple(rows)))
+            except Exception as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        try:
+            thread.start()
+            while thread.is_alive():
+                thread.join(0.2)  # on Windows an interrupt is only seen between two waits
+        except BaseException:
+            stopped.set()
+            while thread.is_alive():  # again and again, as one that comes before the statement is lost
+                self._db.interrupt()
+                thread.join(0.1)
+            raise
+        if errors:
+            raise errors[0]
+        return answers[0]
 
     def _has_axes(self) -> bool:
         return all(axis.valence is not None and axis.arousal is not None for axis in self.space.axes)
@@ -258,6 +340,8 @@ class Library:
         if mood in self._columns:
             return _quoted(self._columns[mood])
         place = MOODS.get(mood.casefold()) or _numbers(mood)
+        if place is None and "," in mood and self._has_axes():
+            raise ConfigError(f"mood {mood!r}: V,A must be two numbers from -1 to 1, such as 0.5,-0.2")
         if place is None or not self._has_axes():
             known = [*self.space.labels, *(MOODS if self._has_axes() else ()), *(["V,A"] if self._has_axes() else ())]
             raise ConfigError(f"mood {mood!r} is unknown; choose from {', '.join(known)}")
@@ -282,12 +366,12 @@ class Library:
 
     def _find(self, song: str) -> str:
         """Return the id of the one song that a user means."""
-        absolute = Path(os.path.abspath(song))  # noqa: PTH100  (a link in a library is a song of its own)
-        for path in (absolute, absolute.resolve()):
+        for path in _absolute_paths(song):
             if path.is_relative_to(self.contents.root):
                 key = song_id(path.relative_to(self.contents.root).as_posix())
                 if self._ask("SELECT 1 FROM songs WHERE song_id = ?", key).rows:
                     return key
+        song = legible_path(song)
         exact = self._ask("SELECT song_id, path FROM songs WHERE path = ?", song).rows
         found = (
             exact
@@ -306,21 +390,24 @@ class Library:
 
 
 def write_playlist(file: Path, songs: Sequence[Song], *, root: Path) -> None:
-    """Write an M3U8 playlist; an earlier one of that name is replaced.
+    """Write an M3U8 playlist; an earlier playlist of that name is replaced.
 
     Raises
     ------
     EmosegError
-        It cannot be written.
+        It cannot be written, or a file of that name is no playlist.
     """
-    temporary = file.parent / f".emoseg-{secrets.token_hex(8)}.tmp"
-    try:
+    if os.path.lexists(file):
+        require_regular(file)
+        try:
+            with file.open("rb") as opened:
+                start = opened.read(3 + len(HEADER)).removeprefix(b"\xef\xbb\xbf")  # the mark of UTF-8
+        except OSError as error:
+            raise EmosegError(f"{file}: cannot be read: {error.strerror or error}") from error
+        if not start.startswith(HEADER):
+            raise EmosegError(f"{file}: exists already and is no playlist; choose another name")
+    with written_whole(file) as temporary:
         temporary.write_bytes(m3u8(songs, folder=file.parent, root=root))
-        temporary.replace(file)
-    except OSError as error:
-        raise EmosegError(f"{file}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _duckdb() -> Any:
@@ -334,13 +421,28 @@ def _quoted(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
 
 
+def _require_number(name: str, value: int, *, least: int, most: int) -> None:
+    if not isinstance(value, int) or not least <= value <= most:
+        raise ConfigError(f"{name} {value}: must be a whole number from {least} to {most}")
+
+
+def _absolute_paths(text: str) -> list[Path]:
+    """Return the path that a text may be, as it is written and without links; none where it can be no path."""
+    try:
+        absolute = Path(os.path.abspath(text))  # noqa: PTH100  (a link in a library is a song of its own)
+        return [absolute, absolute.resolve()]
+    except (OSError, RuntimeError, ValueError):  # too long, links in a circle, a null character
+        return []
+
+
 def _numbers(text: str) -> tuple[float, float] | None:
     """Read ``V,A``; None where it is no such thing or out of range."""
     try:
         valence, arousal = (float(part) for part in text.split(","))
     except ValueError:
         return None
-    return (valence, arousal) if max(abs(valence), abs(arousal)) <= 1 else None
+    # Both are compared by themselves: the larger of a number and NaN may be the number.
+    return (valence, arousal) if abs(valence) <= 1 and abs(arousal) <= 1 else None
 
 
 def _of_length(chosen: list[int], durations: list[float], wanted_s: float) -> list[int]:
@@ -358,4 +460,8 @@ def _of_length(chosen: list[int], durations: list[float], wanted_s: float) -> li
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
     return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -7,14 +7,18 @@ whose distances to their targets and whose steps from song to song are small tog
 from __future__ import annotations
 
 import os
+import unicodedata
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from emoseg.errors import EmosegWarning
 from emoseg.types import Float64
 
+HEADER = b"#EXTM3U"
 _BEAM = 64  # paths kept at each step
 _NEAR = 48  # songs nearest to a target that are tried
 
@@ -98,19 +102,40 @@ def _best(grown: list[tuple[float, tuple[int, ...]]]) -> list[tuple[float, tuple
     return list(kept.values())
 
 
+def expressible(path: str) -> bool:
+    """Whether a playlist can hold a path: a line break ends an entry, and players drop other control characters."""
+    return not any(_controls(character) for character in path)
+
+
 def m3u8(songs: Sequence[Song], *, folder: Path, root: Path) -> bytes:
     """Return a playlist file.
 
     Paths are relative where the file lies in the library's folder, so that both can move together, else absolute. They
-    are the file system's own bytes; a name with a line break cannot be in such a file and must not be given.
+    are the file system's own bytes. Songs whose paths are not `expressible` are left out, with a warning.
+
+    Parameters
+    ----------
+    songs : sequence of Song
+    folder : Path
+        Where the file will lie.
+    root : Path
+        The folder of the library's recordings.
     """
-    lines = [b"#EXTM3U"]
+    lines = [HEADER]
+    inside = folder.resolve().is_relative_to(root)
     for song in songs:
-        name = " - ".join(part for part in (song.artist, song.title) if part) or song.path.stem
-        seconds = str(round(song.duration_s)).encode()
-        lines.append(b"#EXTINF:" + seconds + b"," + os.fsencode(name))
-        inside = folder.resolve().is_relative_to(root)
         path = os.path.relpath(song.path, folder.resolve()) if inside else os.fspath(song.path)
+        if not expressible(path):
+            told = f"{song.path}: is left out, because a playlist cannot hold a path with a control character"
+            warnings.warn(told, EmosegWarning, stacklevel=2)
+            continue
+        name = " - ".join(part for part in (song.artist, song.title) if part) or song.path.stem
+        name = "".join(" " if _controls(character) else character for character in name)
+        lines.append(b"#EXTINF:" + str(round(song.duration_s)).encode() + b"," + os.fsencode(name))
         # A name may begin with "#", which starts a comment.
         lines.append(os.fsencode(path if os.path.isabs(path) else os.path.join(".", path)))  # noqa: PTH117, PTH118
     return b"\n".join(lines) + b"\n"
+
+
+def _controls(character: str) -> bool:
+    return unicodedata.category(character) in {"Cc", "Zl", "Zp"}

@@ -23,6 +23,11 @@ class Progress:
         """Correct the number of units in all, where it was an estimate."""
         self.total = total
 
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Take a bar off the screen while the block prints something else."""
+        yield
+
 
 class _PlainProgress(Progress):
     """Lines for logs: one every ten seconds, so a build log stays readable."""
@@ -84,7 +89,9 @@ def progress(description: str, total: float, *, unit: str = "", quiet: bool = Fa
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # What is printed meanwhile must go where it belongs: rich would send standard output to standard error.
+    console = Console(stderr=True)
+    with RichProgress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task(description, total=total)
 
         class _Bar(Progress):
@@ -95,5 +102,13 @@ def progress(description: str, total: float, *, unit: str = "", quiet: bool = Fa
             def expect(self, total: float) -> None:
                 super().expect(total)
                 bar.update(task, total=total)
+
+            @contextmanager
+            def hidden(self) -> Iterator[None]:
+                bar.stop()
+                try:
+                    yield
+                finally:
+                    bar.start()
 
         yield _Bar(description, total, unit)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,12 @@ from scipy.special import log_softmax, softmax
 from emoseg.types import Float32, Float64, Int64
 
 HAN_THRESHOLD = 0.2
+_LARGEST = 1e30  # of a model's numbers: their products stay far inside double precision
+_RANGES = {
+    "scale": (1 / _LARGEST, np.inf),  # infinite where a summary never varied in training
+    "temperature": (1 / _LARGEST, _LARGEST),
+    "gamma": (0.0, _LARGEST),
+}
 # How strongly the song model is held to the mean probability, in songs: so many of them outweigh it.
 PENALTIES = (6.0, 20.0, 60.0, 200.0, 600.0, 2000.0, 6000.0)
 
@@ -205,12 +212,22 @@ class SongModel:
         probabilities : array, shape (S, K)
         summary : array, shape (F,), optional
             The song's `song_summaries`; a model with a base needs it.
+
+        Raises
+        ------
+        ValueError
+            The model has a base and there is no summary, or something is not finite.
         """
         statistics = song_statistics(probabilities)[None]
-        if self.base is not None and summary is not None:
+        if self.base is not None:
+            if summary is None:
+                raise ValueError("this song model needs the song's summary")
             own = self.base.probabilities(probabilities.mean(axis=0)[None], summary[None])
             statistics = with_base(statistics, own)
-        return self.predict_table(statistics)[0]
+        predicted = self.predict_table(statistics)[0]
+        if not np.isfinite(predicted).all():
+            raise ValueError("the song's probabilities are not finite")
+        return predicted
 
     def predict_table(self, statistics: Float64) -> Float64:
         """Return the calibrated probabilities of many songs, shape (N, K)."""
@@ -354,11 +371,20 @@ def song_model_arrays(model: SongModel) -> dict[str, Float64 | Float32]:
     return arrays
 
 
-def song_model_from_arrays(arrays: Mapping[str, NDArray[np.floating]]) -> SongModel:
-    """Inverse of `song_model_arrays`."""
-    table = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
+def song_model_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> SongModel:
+    """Inverse of `song_model_arrays`.
+
+    Raises
+    ------
+    ValueError
+        An array is missing, unknown, not of floats, of a wrong shape, or holds numbers that no fit gives.
+    """
+    with_machine = "blend" in arrays
+    _check_names(arrays, with_machine)
+    shapes = _array_shapes(arrays, with_machine)
+    table = {name: _checked_array(name, arrays[name], shape) for name, shape in shapes.items()}
     base = None
-    if "blend" in table:
+    if with_machine:
         names = ("mean", "scale", "relevance", "support", "weights", "bias")
         gamma = float(table["machine/gamma"][0])
         machine = SongMachine(**{name: table[f"machine/{name}"] for name in names}, gamma=gamma)
@@ -366,3 +392,50 @@ def song_model_from_arrays(arrays: Mapping[str, NDArray[np.floating]]) -> SongMo
     return SongModel(
         table["mean"], table["scale"], table["weights"], table["bias"], float(table["temperature"][0]), base
     )
+
+
+def _check_names(arrays: Mapping[str, NDArray[Any]], with_machine: bool) -> None:
+    known = {"mean", "scale", "weights", "bias", "temperature"}
+    if with_machine:
+        parts = ("mean", "scale", "relevance", "gamma", "support", "weights", "bias")
+        known |= {"blend", *(f"machine/{part}" for part in parts)}
+    if missing := sorted(known - set(arrays)):
+        raise ValueError(f"has no array {missing[0]!r}")
+    if unknown := sorted(set(arrays) - known):
+        raise ValueError(f"has an unknown array {unknown[0]!r}")
+
+
+def _array_shapes(arrays: Mapping[str, NDArray[Any]], with_machine: bool) -> dict[str, tuple[int, ...]]:
+    """Return the shape that each array must have; numbers of labels, summaries and support vectors are free."""
+    classes = arrays["bias"].size
+    if classes < 2:
+        raise ValueError(f"array 'bias' must have two or more labels, has {classes}")
+    size = 6 * classes
+    shapes: dict[str, tuple[int, ...]] = {
+        "mean": (size,),
+        "scale": (size,),
+        "weights": (size, classes),
+        "bias": (classes,),
+        "temperature": (1,),
+    }
+    if with_machine:
+        summary, pairs = arrays["machine/mean"].size, classes * (classes - 1) // 2
+        vectors = len(arrays["machine/support"]) if arrays["machine/support"].ndim else 0
+        if not summary or not vectors:
+            raise ValueError("arrays 'machine/mean' and 'machine/support' must not be empty")
+        shapes |= {f"machine/{name}": (summary,) for name in ("mean", "scale", "relevance")}
+        shapes |= {"machine/support": (vectors, summary), "machine/weights": (vectors, pairs)}
+        shapes |= {"machine/bias": (pairs,), "machine/gamma": (1,), "blend": (2,)}
+    return shapes
+
+
+def _checked_array(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> Float64:
+    """Return an array in double precision, from which probabilities can be computed without overflow."""
+    if array.dtype not in (np.float32, np.float64):
+        raise ValueError(f"array {name!r} must be of 32-bit or 64-bit floats, is of {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"array {name!r} must have the shape {shape}, has {array.shape}")
+    least, most = _RANGES.get(name.removeprefix("machine/"), (-_LARGEST, _LARGEST))
+    if not (array.min() >= least and array.max() <= most):  # neither holds where one is not a number
+        raise ValueError(f"array {name!r} must hold numbers from {least:g} to {most:g}")
+    return np.asarray(array, dtype=np.float64)

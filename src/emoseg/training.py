@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections import Counter
@@ -19,7 +20,8 @@ from emoseg.config import TrainConfig, config_hash, first_problem
 from emoseg.corpora.base import Corpus
 from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.splits import song_folds
-from emoseg.errors import ConfigError, MissingExtraError
+from emoseg.errors import ConfigError, EmosegError, MissingExtraError
+from emoseg.files import file_checksum, read_text, work_folder
 from emoseg.frontends import build_frontend
 from emoseg.metrics import calibration_error, macro_f1
 from emoseg.model import (
@@ -30,11 +32,14 @@ from emoseg.model import (
     WEIGHTS_FILE,
     ModelConfig,
     ModelFolder,
-    file_checksum,
     load_model,
 )
 from emoseg.progress import progress
 from emoseg.song import song_model_arrays
+from emoseg.unfinished import claim, unfinished, unfinished_folder
+
+_MOST_NOTES = 1_000_000  # bytes
+_MOST_RESULT = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -95,43 +100,77 @@ def train(
         cannot be read.
     CorpusError
         The corpus cannot be learnt from.
+    EmosegError
+        Another training is at work on `out`, a loss or a probability is not finite, a process ended suddenly, or the
+        disk is full.
+
+    Warns
+    -----
+    EmosegWarning
+        What an earlier call or the feature store kept is damaged; that part is done again.
     """
     require_train_extra()
-    if not out.name:
-        raise ConfigError(f"{out}: --out must name a new folder")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out}: exists already; choose another --out")
+    _require_free(out)
     from emoseg.learning.methods import METHODS
-    from emoseg.learning.methods.base import Run, TrainingSet
-    from emoseg.learning.pipeline import learn
 
     method = METHODS[config.method]
     if method.not_in_folder:
         raise ConfigError(f"method {config.method!r} cannot be trained into a model folder: {method.not_in_folder}")
     method.require_extra()
-    said = _read_text(notes) if notes else ""
-    segments = load_segments(corpus, config, cache=cache, workers=workers, quiet=quiet)
-    said = (_measured_section(measured, config, segments) if measured else "") + said
-    parts = {"folds": config.learning.members, "seed": seed}
-    song_folds(segments.song_labels, segments.groups(), **parts, label_names=corpus.space.labels)  # says early if not
-    work = _work_folder(out, config_hash(config, f"seed {seed}", corpus_hash(segments)))
-    data = TrainingSet(
-        segments.table.features,
-        segments.inherited,
-        segments.song,
-        segments.groups(),
-        len(corpus.space.labels),
-        segments.soft if config.learning.soft_labels else None,
-    )
+    said = "\n" + read_text(notes, most_bytes=_MOST_NOTES, error=ConfigError) if notes else ""
+    result = _read_result(measured) if measured else None
+    work = unfinished_folder(out)
+    with unfinished(work):
+        _require_free(out)  # another training may have finished it before this one was let in
+        segments = load_segments(corpus, config, cache=cache, workers=workers, quiet=quiet)
+        if measured:
+            said = _measured_section(measured, result, config, segments) + said
+        parts = {"folds": config.learning.members, "seed": seed}
+        # Says before hours of learning that the songs cannot be parted.
+        song_folds(segments.song_labels, segments.groups(), **parts, label_names=corpus.space.labels)
+        claim(work, config_hash(config, f"seed {seed}", corpus_hash(segments)), what="run")
+        learned = _learn(segments, config, seed, work, len(corpus.space.labels), workers, quiet=quiet)
+        try:
+            _write_folder(out, work, learned, segments, corpus, config, seed, said)
+        except OSError as error:
+            raise EmosegError(f"{out}: cannot be written: {error.strerror or error}") from error
+        shutil.rmtree(work, ignore_errors=True)
+    return Trained(load_model(out), segments.left_out)
+
+
+def _require_free(out: Path) -> None:
+    if not out.name:
+        raise ConfigError(f"{out}: --out must name a new folder")
+    try:
+        free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be read: {error.strerror or error}") from error
+    if not free:
+        raise ConfigError(f"{out}: exists already; choose another --out")
+
+
+def _learn(
+    segments: CorpusSegments,
+    config: TrainConfig,
+    seed: int,
+    work: Path,
+    classes: int,
+    workers: int | None,
+    *,
+    quiet: bool,
+) -> Any:
+    from emoseg.learning.methods import METHODS
+    from emoseg.learning.methods.base import Run, TrainingSet
+    from emoseg.learning.pipeline import learn
+
     tables = segments.table.features
+    soft = segments.soft if config.learning.soft_labels else None
+    data = TrainingSet(tables, segments.inherited, segments.song, segments.groups(), classes, soft)
     epochs = {name: config.learning.for_features(table.ndim).epochs for name, table in tables.items()}
-    passes = method.passes(epochs, config.learning.members)
+    passes = METHODS[config.method].passes(epochs, config.learning.members)
     with progress(f"learning ({config.method})", passes, unit="passes", quiet=quiet) as bar:
         run = Run(config.learning, seed, workers or os.cpu_count() or 1, work, bar.advance)
-        learned = learn(data, method=config.method, run=run)
-    _write_folder(out, learned, segments, corpus, config, seed, said)
-    shutil.rmtree(work)
-    return Trained(load_model(out), segments.left_out)
+        return learn(data, method=config.method, run=run)
 
 
 def corpus_hash(segments: CorpusSegments) -> str:
@@ -140,63 +179,62 @@ def corpus_hash(segments: CorpusSegments) -> str:
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
 
-def _work_folder(out: Path, fingerprint: str) -> Path:
-    work = out.with_name(f".{out.name}.unfinished")
-    marker = work / "settings"
-    if work.exists() and (not marker.is_file() or marker.read_text() != fingerprint):
-        raise ConfigError(f"{work}: holds an unfinished run with other settings or songs; delete it or change --out")
-    work.mkdir(parents=True, exist_ok=True)
-    marker.write_text(fingerprint)
-    return work
-
-
 def _write_folder(
-    out: Path, learned: Any, segments: CorpusSegments, corpus: Corpus, config: TrainConfig, seed: int, said: str
+    out: Path,
+    work: Path,
+    learned: Any,
+    segments: CorpusSegments,
+    corpus: Corpus,
+    config: TrainConfig,
+    seed: int,
+    said: str,
 ) -> None:
-    from safetensors.numpy import save_file
+    """Write the model folder in the work folder, and give it its name when it is whole."""
+    from safetensors.numpy import save
 
     from emoseg.learning.ensemble import export_onnx
 
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    built = {f.name: build_frontend(f, config.segment) for f in config.frontends}
-    ensemble = learned.fit.ensemble
-    export_onnx(ensemble, {name: f.shape() for name, f in built.items()}, part / SEGMENT_FILE)
-    weights = {k: np.ascontiguousarray(v.numpy()) for k, v in ensemble.state_dict().items()}
-    save_file(weights, part / WEIGHTS_FILE)
-    save_file(song_model_arrays(learned.song_model), part / SONG_FILE)
-    figures = _figures(learned, segments, len(corpus.space.labels))
-    model_config = ModelConfig(
-        name=out.name,
-        version="1",
-        emoseg_version=emoseg.__version__,
-        space=corpus.space.to_json(),
-        segment=config.segment,
-        frontends=config.frontends,
-        frontend_versions=tuple(f.version for f in built.values()),
-        training={
-            "corpus": corpus.name,
-            "songs": len(segments.songs),
-            "segments": len(segments.song),
-            "hash": corpus_hash(segments),
-            "licence": corpus.licence,
-            "citation": corpus.citation,
-            "method": config.method,
-            "seed": seed,
-            "guards": _guards(learned),
-            "learning": config.learning.model_dump(mode="json"),
-        },
-        figures=figures,
-        checksums={name: file_checksum(part / name) for name in (SEGMENT_FILE, SONG_FILE, WEIGHTS_FILE)},
-    )
-    (part / CONFIG_FILE).write_text(model_config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    (part / CARD_FILE).write_text(_card(model_config, corpus) + said, encoding="utf-8")
-    for file in part.iterdir():
-        file.chmod(0o644)  # safetensors writes files that only their owner can read
-    if out.exists():
-        out.rmdir()  # empty, as checked before learning
-    part.replace(out)
+    with work_folder(work) as part:
+        built = {f.name: build_frontend(f, config.segment) for f in config.frontends}
+        ensemble = learned.fit.ensemble
+        export_onnx(ensemble, {name: f.shape() for name, f in built.items()}, part / SEGMENT_FILE)
+        weights = {k: np.ascontiguousarray(v.numpy()) for k, v in ensemble.state_dict().items()}
+        (part / WEIGHTS_FILE).write_bytes(save(weights))
+        (part / SONG_FILE).write_bytes(save(song_model_arrays(learned.song_model)))
+        model_config = ModelConfig(
+            name=out.name,
+            version="1",
+            emoseg_version=emoseg.__version__,
+            space=corpus.space.to_json(),
+            segment=config.segment,
+            frontends=config.frontends,
+            frontend_versions=tuple(f.version for f in built.values()),
+            training=_described(learned, segments, corpus, config, seed),
+            figures=_figures(learned, segments, len(corpus.space.labels)),
+            checksums={name: file_checksum(part / name) for name in (SEGMENT_FILE, SONG_FILE, WEIGHTS_FILE)},
+        )
+        (part / CONFIG_FILE).write_text(model_config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (part / CARD_FILE).write_text(_card(model_config, corpus) + said, encoding="utf-8")
+        if out.exists():
+            out.rmdir()  # empty, as checked before learning
+        part.replace(out)
+
+
+def _described(
+    learned: Any, segments: CorpusSegments, corpus: Corpus, config: TrainConfig, seed: int
+) -> dict[str, Any]:
+    return {
+        "corpus": corpus.name,
+        "songs": len(segments.songs),
+        "segments": len(segments.song),
+        "hash": corpus_hash(segments),
+        "licence": corpus.licence,
+        "citation": corpus.citation,
+        "method": config.method,
+        "seed": seed,
+        "guards": _guards(learned),
+        "learning": config.learning.model_dump(mode="json"),
+    }
 
 
 def _guards(learned: Any) -> dict[str, int]:
@@ -239,45 +277,55 @@ These figures come from the training corpus and its own labels.
 """
 
 
-def _read_text(file: Path) -> str:
+def _read_result(file: Path) -> Any:
+    """Return the content of a result file, as yet unchecked."""
+    text = read_text(file, most_bytes=_MOST_RESULT, error=ConfigError)
     try:
-        return "\n" + file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read: {error}") from error
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: is not a result file of 'emoseg evaluate': {error}") from error
 
 
-def _measured_section(file: Path, config: TrainConfig, segments: CorpusSegments) -> str:
+def _measured_section(file: Path, result: Any, config: TrainConfig, segments: CorpusSegments) -> str:
     """Return the model card's section of figures on songs never heard, from a result file of the same learner."""
     try:
-        result = json.loads(_read_text(file))
         # Validated, so that a key that is newer than the file has its default.
         settings = TrainConfig.model_validate(result["config"] | {"method": config.method})
         protocol, figures = result["protocol"], result["methods"].get(config.method)
-        corpus, labels = result["corpus"], result["corpus"]["space"]["labels"]
-        noise, fraction = protocol["noise"], protocol["fraction"]
+        if figures is None:
+            raise ConfigError(f"{file}: has no figures of the method {config.method!r}")
+        if settings != config:
+            raise ConfigError(f"{file}: was measured with other settings")
+        same_labels = protocol["noise"] == "none" and protocol["fraction"] == 1
+        if result["corpus"]["hash"] != corpus_hash(segments) or not same_labels:
+            raise ConfigError(f"{file}: was measured on other songs or labels")
+        if split := protocol.get("test_split"):
+            raise ConfigError(f"{file}: was measured on the official part {split['parts']}, not on all songs")
+        return _figures_section(protocol, figures, result["corpus"]["space"]["labels"])
     except ValidationError as error:
         raise ConfigError(f"{file}: its settings are not of this version: {first_problem(error)}") from error
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{file}: is not a result file of 'emoseg evaluate': {error}") from error
-    if figures is None:
-        raise ConfigError(f"{file}: has no figures of the method {config.method!r}")
-    if settings != config:
-        raise ConfigError(f"{file}: was measured with other settings")
-    if corpus["hash"] != corpus_hash(segments) or noise != "none" or fraction != 1:
-        raise ConfigError(f"{file}: was measured on other songs or labels")
-    if split := protocol.get("test_split"):
-        raise ConfigError(f"{file}: was measured on the official part {split['parts']}, not on all songs")
-    low, high = figures["macro_f1"]["interval"]
+
+
+def _figures_section(protocol: Any, figures: Any, labels: Any) -> str:
+    low, high = map(_share, figures["macro_f1"]["interval"])
     kept = "no artist in two folds" if protocol["group"] == "artist" else "songs at random"
-    recall = ", ".join(f"{label} {figures['recall'][label]:.2f}" for label in labels)
+    recall = ", ".join(f"{label} {_share(figures['recall'][label]):.2f}" for label in labels)
     return f"""
 ## On songs that it never heard
 
-`emoseg evaluate`, {protocol["folds"]} folds ({kept}) x {len(protocol["seeds"])} seeds, the same learner on the other \
-folds:
+`emoseg evaluate`, {int(protocol["folds"])} folds ({kept}) x {len(protocol["seeds"])} seeds, the same learner on the \
+other folds:
 
-- Song macro-F1 {figures["macro_f1"]["mean"]:.3f} (95 % interval over songs {low:.3f} to {high:.3f}), accuracy \
-{figures["accuracy"]:.3f}; chance is {1 / len(labels):.2f}.
+- Song macro-F1 {_share(figures["macro_f1"]["mean"]):.3f} (95 % interval over songs {low:.3f} to {high:.3f}), accuracy \
+{_share(figures["accuracy"]):.3f}; chance is {1 / len(labels):.2f}.
 - Recall by label: {recall}.
-- Expected calibration error of song probabilities: {figures["calibration_error"]:.3f}.
+- Expected calibration error of song probabilities: {_share(figures["calibration_error"]):.3f}.
 """
+
+
+def _share(value: Any) -> float:
+    if not isinstance(value, int | float) or not (math.isfinite(value) and 0 <= value <= 1):
+        raise ValueError(f"{value!r} is not from 0 to 1")
+    return float(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +24,14 @@ from emoseg.corpora.noise import NoiseSpec
 from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.splits import song_folds
 from emoseg.corpora.synth import write_corpus
-from emoseg.errors import ConfigError, CorpusError, MissingExtraError
+from emoseg.errors import ConfigError, CorpusError, EmosegError, EmosegWarning, MissingExtraError
 from emoseg.evaluation import Protocol, evaluate, jobs, print_result, unfinished_folder, write_result
 from emoseg.evaluation.figure import require_figure, write_figure
 from emoseg.evaluation.measures import difference, fair_baseline, make_result
 from emoseg.evaluation.protocol import Fold, make_fold, soft_targets, split_report
 from emoseg.learning.methods.base import MethodFit, Prediction
 from emoseg.types import UNLABELLED, Float64, Int64
+from emoseg.unfinished import unfinished
 
 CONFIG = TrainConfig(learning=LearningConfig(epochs=3, members=2, sssl=SsslConfig(warmup_epochs=1)))
 SOFT = CONFIG.learning.model_copy(update={"soft_labels": True})
@@ -75,8 +77,8 @@ class Lab(NamedTuple):
             learnings.append(Learning(settings["method"], settings["run"].seed, given, song, heard, data.soft))
             return learn(data, **settings)
 
-        def listening_run(job: Any) -> Any:
-            outcome = run(job)
+        def listening_run(job: Any, data: Any) -> Any:
+            outcome = run(job, data)
             outcomes.append((job.method, job.seed, job.fold, outcome))
             return outcome
 
@@ -408,6 +410,10 @@ def test_noise_that_takes_a_label_away_is_told_as_such(lab: Lab, monkeypatch: py
     [
         ({"methods": ("inherit", "best")}, "method 'best' is unknown; choose from inherit, mixup"),
         ({"methods": ("inherit", "inherit")}, "method 'inherit' is named twice"),
+        ({"methods": ()}, "no method given; choose from inherit, mixup"),
+        ({"seeds": 0}, "seeds 0: must be from 1 to 1000"),
+        ({"seeds": 10**9}, "seeds 1000000000: must be from 1 to 1000"),
+        ({"group": "album"}, "group 'album': must be artist or none"),
         ({"folds": 1}, "folds 1: must be 2 or more"),
         ({"test_split": "test"}, "folds 2: must be 1 with the test split 'test'"),
         ({"fraction": 0.0}, "fraction 0: must be above 0 and at most 1"),
@@ -695,15 +701,15 @@ def test_a_killed_evaluation_goes_on_and_gives_the_same(
     run = jobs.run_job
     calls: list[Any] = []
 
-    def killed(job: Any) -> Any:
+    def killed(job: Any, data: Any) -> Any:
         if len(calls) == 3:
             raise KilledError
         calls.append(job)
-        return run(job)
+        return run(job, data)
 
-    def counted(job: Any) -> Any:
+    def counted(job: Any, data: Any) -> Any:
         calls.append(job)
-        return run(job)
+        return run(job, data)
 
     def start(protocol: Protocol = BOTH) -> dict[str, Any]:
         return evaluate(lab.corpus, protocol, config=CONFIG, cache=lab.cache, workers=1, work=work, quiet=True)
@@ -720,11 +726,107 @@ def test_a_killed_evaluation_goes_on_and_gives_the_same(
     calls.clear()
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "run_job", counted)
-        result = start()
+        with pytest.warns(EmosegWarning, match=r"sssl-seed0-fold1\.npz: is damaged; this training is done again"):
+            result = start()
     assert [(job.method, job.fold) for job in calls] == [("sssl", 1), ("mixup", 1)]
     assert without_seconds(result) == without_seconds(plain.result)
     write_result(result, out)
     assert list(tmp_path.iterdir()) == [out]
+
+
+def _npz(**arrays: Any) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def _changed(data: bytes, **arrays: Any) -> bytes:
+    with np.load(io.BytesIO(data)) as saved:
+        return _npz(**{name: saved[name] for name in saved.files} | arrays)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:-1],
+        lambda data: data[:200],
+        lambda data: b"PK\x03\x04" + data[100:],
+        lambda data: pickle.dumps({"test": [1, 2]}),
+        lambda data: _npz(test=np.array([{"a": 1}], dtype=object)),
+        lambda data: _npz(test=np.arange(3)),
+        lambda data: _changed(data, figures=np.array("[" * 5000)),
+        lambda data: _changed(data, figures=np.array('{"detection": {"auroc": NaN}, "seconds": 1}')),
+        lambda data: _changed(data, figures=np.array('{"detection": {}, "seconds": "long"}')),
+        lambda data: _changed(data, song=np.full((8, 4), np.nan)),
+        lambda data: _changed(data, song=np.ones((3, 4))),
+        lambda data: _changed(data, clean=np.zeros((2, 2))),
+        lambda data: _changed(data, surprise=np.zeros(1)),
+    ],
+    ids=[
+        *("empty", "last byte", "cut", "start", "pickled", "object", "other", "deep", "not finite", "no time"),
+        *("not a number", "other songs", "other shape", "more"),
+    ],
+)
+def test_a_damaged_outcome_is_told_and_learnt_again(plain: Run, tmp_path: Path, damage: Any) -> None:
+    work = tmp_path / ".result.json.unfinished"
+    job = jobs.Job("mixup", 0, 0, BOTH, CONFIG)
+    outcome = next(o for m, s, f, o in plain.outcomes if (m, s, f) == ("mixup", 0, 0))
+    with unfinished(work):
+        store = jobs.OutcomeStore(work, "0123456789abcdef")
+        store.save(job, outcome)
+        found = store.load(job)
+        assert found is not None
+        for name, value in vars(outcome).items():
+            np.testing.assert_array_equal(getattr(found, name), value)
+        [file] = work.glob("*.npz")
+        file.write_bytes(damage(file.read_bytes()))
+        with pytest.warns(EmosegWarning) as told:
+            assert store.load(job) is None
+        assert [str(w.message) for w in told] == [f"{file}: is damaged; this training is done again"]
+        assert not file.exists()
+        assert store.load(job) is None
+
+
+def test_an_undefined_figure_is_left_out_and_not_a_nan() -> None:
+    """All songs wrong: nothing is there to rank them against."""
+    given, song = np.repeat([0, 1, 2], 2), np.repeat([0, 1, 2], 2)
+    fit, fold = planted_fit(given, (given + 1) % 3, [0.3, 0.4] * 3, [0] * 6)
+    found = jobs.detection(fit, fold, song, 3, by_song=True)
+    assert "song_auroc" not in found
+    assert "auroc" not in found
+    assert found["wrong"] == 6
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_a_result_with_a_nan_is_refused_and_what_was_learnt_stays(plain: Run, tmp_path: Path) -> None:
+    work = tmp_path / ".result.json.unfinished"
+    work.mkdir()
+    with pytest.raises(EmosegError, match="not finite"):
+        write_result({**plain.result, "seconds": float("nan")}, tmp_path / "result.json")
+    assert list(tmp_path.iterdir()) == [work]
+
+
+def test_control_characters_of_file_names_are_not_printed(noisy: Run) -> None:
+    screen = io.StringIO()
+    corpus = {**noisy.result["corpus"], "left_out": ["\x1b[31mred.wav: cannot be decoded"]}
+    print_result({**noisy.result, "corpus": corpus}, Console(file=screen, width=100))
+    assert "left out: \\x1b[31mred.wav: cannot be decoded" in screen.getvalue()
+    assert "\x1b" not in screen.getvalue()
+
+
+def test_a_figure_that_cannot_be_written_leaves_nothing(
+    noisy: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(EmosegError, match=r"figure\.png: cannot be written: No space left on device"):
+        write_figure(noisy.result, tmp_path / "figure.png")
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- the result file -------------------------------------------------------------------------------------------------
@@ -739,13 +841,16 @@ def test_the_result_file_is_whole_or_the_one_before(
     assert list(tmp_path.iterdir()) == [out]
     before = out.read_bytes()
 
-    def half(path: Path, text: str, **_: Any) -> int:
-        path.write_bytes(text.encode()[: len(text) // 2])
+    def half(path: Path, data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", half)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(EmosegError, match=r"result\.json: cannot be written: No space left"):
         write_result({**plain.result, "schema": "other"}, out)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == [out]
     assert out.read_bytes() == before
 
 

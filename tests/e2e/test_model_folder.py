@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,12 @@ from emoseg.corpora import load_corpus
 from emoseg.corpora.base import Corpus
 from emoseg.corpora.synth import write_corpus
 from emoseg.errors import ConfigError, ModelError
+from emoseg.files import file_checksum
 from emoseg.frontends import build_frontend
 from emoseg.learning.ensemble import SegmentEnsemble
 from emoseg.learning.methods.inherit import Mixup
 from emoseg.learning.networks import ConvNet, Perceptron, SegmentNetwork
-from emoseg.model import ModelFolder, file_checksum, load_model
+from emoseg.model import ModelFolder, load_model
 from emoseg.training import train
 from emoseg.types import QUADRANTS, Float32, Float64, Recording, SegmentEmotion, SongEmotion
 
@@ -159,7 +160,8 @@ def test_the_song_is_what_the_song_model_makes_of_its_segments(site: Site) -> No
     assert site.model.song.base is not None
     summary = np.concatenate([described.mean(axis=0), described.std(axis=0)])
     expected = site.model.song.predict(table(analysis.segments), summary)
-    assert not np.allclose(expected, site.model.song.predict(table(analysis.segments))), "the whole song has a vote"
+    without = replace(site.model.song, base=None).predict(table(analysis.segments))
+    assert not np.allclose(expected, without), "the whole song has a vote"
     np.testing.assert_allclose(analysis.song.probabilities, expected, rtol=1e-6)
 
 
@@ -278,7 +280,7 @@ def test_one_altered_byte_is_found(copied: Path, name: str) -> None:
         (lambda c: c.update(surprise=1), "unknown key 'surprise'"),
         (lambda c: c["segment"].update(hop_s=-1), "segment.hop_s"),
         (lambda c: c.pop("space"), "space: Field required"),
-        (lambda c: c["space"].pop("labels"), "was altered: 'labels'"),
+        (lambda c: c["space"].pop("labels"), r"space\.labels: Field required"),
         (lambda c: c["space"].update(labels=["Q1"]), "needs two or more distinct labels"),
         (lambda c: c["checksums"].pop("segment.onnx"), "has no checksum of segment.onnx"),
         (lambda c: c.update(frontend_versions=[99, 99]), "needs version 99 of the frontend 'logmel'; this emoseg has"),
@@ -301,9 +303,8 @@ def test_a_config_that_is_no_json_object_is_refused(copied: Path, text: str) -> 
 def test_a_segment_model_that_onnx_runtime_cannot_read_is_named(copied: Path) -> None:
     (copied / "segment.onnx").write_bytes(b"not a model")
     rewrite(copied, lambda c: c["checksums"].update({"segment.onnx": file_checksum(copied / "segment.onnx")}))
-    model = load_model(copied)
-    with pytest.raises(ModelError, match=r"segment\.onnx: cannot be loaded"):
-        _ = model.session
+    with pytest.raises(ModelError, match=r"segment\.onnx: is not ONNX as emoseg writes it"):
+        load_model(copied)
 
 
 def test_what_is_no_folder_is_no_model(site: Site, tmp_path: Path) -> None:

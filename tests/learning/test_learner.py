@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from emoseg.config import LearningConfig, NetworkConfig, SsslConfig
 from emoseg.corpora.splits import song_folds
+from emoseg.errors import EmosegError, EmosegWarning
 from emoseg.learning import learner
 from emoseg.learning.learner import LearningSet, SegmentFit, cross_fit
 from emoseg.learning.methods.inherit import Mixup
@@ -52,9 +53,12 @@ def fit_of(
     trainer: type[Trainer] = SelfLearner,
     seed: int = 7,
     work: Path | None = None,
+    workers: int = 1,
     on_epoch: Callable[[], None] | None = None,
 ) -> SegmentFit:
-    return cross_fit(data or small_set(), trainer=trainer, config=TINY, seed=seed, work=work, on_epoch=on_epoch)
+    return cross_fit(
+        data or small_set(), trainer=trainer, config=TINY, seed=seed, work=work, workers=workers, on_epoch=on_epoch
+    )
 
 
 def contents(fit: SegmentFit) -> dict[str, object]:
@@ -132,7 +136,7 @@ def test_a_finished_run_is_read_back(tmp_path: Path, uninterrupted: dict[str, ob
     assert len(files) == TINY.members * TINY.epochs
     assert contents(fit_of(work=tmp_path)) == uninterrupted
     assert {f.relative_to(tmp_path): f.stat().st_mtime_ns for f in tmp_path.rglob("*.safetensors")} == files
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".emoseg-*"))
 
 
 def test_only_the_last_pass_keeps_the_moments(tmp_path: Path) -> None:
@@ -145,8 +149,24 @@ def test_only_the_last_pass_keeps_the_moments(tmp_path: Path) -> None:
         assert with_moments == [False] * (TINY.epochs - 1) + [True]
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "no moments", "missing in between"])
-def test_a_damaged_pass_is_learnt_again(damage: str, tmp_path: Path, uninterrupted: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("damage", "workers"),
+    [
+        ("cut", 1),
+        ("empty", 1),
+        ("garbage", 1),
+        ("one bit", 1),
+        ("one bit", 2),
+        ("no record", 1),
+        ("other record", 1),
+        ("folder", 1),
+        ("no moments", 1),
+        ("missing in between", 1),
+    ],
+)
+def test_a_damaged_pass_is_learnt_again(
+    damage: str, workers: int, tmp_path: Path, uninterrupted: dict[str, object]
+) -> None:
     kill(tmp_path, passes=TINY.epochs + 3)
     last = tmp_path / "member1" / "0002.safetensors"
     whole = last.read_bytes()
@@ -158,8 +178,22 @@ def test_a_damaged_pass_is_learnt_again(damage: str, tmp_path: Path, uninterrupt
         last.write_bytes(b"\xff" * len(whole))
     elif damage == "no moments":
         learner._drop_moments(last)
+    elif damage == "one bit":
+        last.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    elif damage == "no record":
+        save_file(load_file(last), last)
+    elif damage == "other record":
+        save_file(load_file(last), last, metadata={"pass": "[1, 2]"})
+    elif damage == "folder":
+        last.unlink()
+        (last / "inside").mkdir(parents=True)
     else:
         last.with_name("0001.safetensors").unlink()
+    if damage in ("no moments", "missing in between"):
+        assert contents(fit_of(work=tmp_path, workers=workers)) == uninterrupted
+    else:
+        with pytest.warns(EmosegWarning, match=r"member1/0002\.safetensors: is damaged; it is learnt again"):
+            assert contents(fit_of(work=tmp_path, workers=workers)) == uninterrupted
     assert contents(fit_of(work=tmp_path)) == uninterrupted
 
 
@@ -182,8 +216,66 @@ def test_a_run_killed_between_two_writes_goes_on(
 
 def test_a_file_that_was_being_written_is_ignored(tmp_path: Path, uninterrupted: dict[str, object]) -> None:
     kill(tmp_path, passes=2)
-    (tmp_path / "member0" / "0002.part").write_bytes(b"half a fi")
+    (tmp_path / "member0" / ".emoseg-0123.tmp").write_bytes(b"half a fi")
     assert contents(fit_of(work=tmp_path)) == uninterrupted
+    assert not list(tmp_path.rglob(".emoseg-*"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_loss_that_is_not_finite_ends_the_training_at_that_pass(workers: int, tmp_path: Path) -> None:
+    data = small_set()
+    config = TINY.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(EmosegError, match=r"^member \d of 3, pass 1 of 5: .* try a lower learning rate$"):
+        cross_fit(data, trainer=Mixup, config=config, seed=7, work=tmp_path, workers=workers)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not list(tmp_path.glob(".emoseg-*"))
+    data.features[5, 2] = np.nan
+    with pytest.raises(EmosegError, match=r"^member \d of 3, pass 1 of 5: "):
+        cross_fit(data, trainer=SelfLearner, config=TINY, seed=7, workers=workers)
+
+
+def test_a_guess_that_is_not_finite_is_told_with_its_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def guesses(self: SelfLearner) -> Float64:
+        return np.full((len(self.rows), self.classes), np.inf if self.evidence_passes > 1 else 1 / 3)
+
+    monkeypatch.setattr(SelfLearner, "guesses", guesses)
+    with pytest.raises(EmosegError, match=r"^member 1 of 3, pass 4 of 5: a guessed label is not finite$"):
+        fit_of()  # two passes of warm-up, and the second one after them
+
+
+def test_networks_that_do_not_fit_into_the_memory_are_one_line() -> None:
+    config = TINY.model_copy(update={"network": NetworkConfig(hidden=(10**14,))})
+    with pytest.raises(EmosegError, match=r"^the networks cannot be made with these settings: [^\n]+$"):
+        cross_fit(small_set(), trainer=Mixup, config=config, seed=7)
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, object]
+) -> None:
+    write, calls = Path.write_bytes, iter(range(4))
+
+    def full(path: Path, data: bytes) -> int:
+        if next(calls, None) is None:
+            write(path, data[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+        return write(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(EmosegError, match=r"\d{4}\.safetensors: cannot be written: No space left on device"):
+            fit_of(work=tmp_path)
+    assert not list(tmp_path.rglob(".emoseg-*"))
+    assert contents(fit_of(work=tmp_path)) == uninterrupted
+
+
+def test_a_full_disk_for_the_features_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("emoseg.learning.learner._save_array", full)
+    with pytest.raises(EmosegError, match=f"^{tmp_path}: cannot be written: No space left on device$"):
+        fit_of(work=tmp_path, workers=2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_baseline_and_the_convolutional_network_resume_too(tmp_path: Path) -> None:

@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import onnx
 import soundfile
-from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 import emoseg
 from emoseg.config import LogMelConfig, SegmentConfig
+from emoseg.files import file_checksum
 from emoseg.frontends import build_frontend
-from emoseg.model import CONFIG_FILE, SEGMENT_FILE, SONG_FILE, ModelConfig, file_checksum
+from emoseg.model import CONFIG_FILE, SEGMENT_FILE, SONG_FILE, ModelConfig
 from emoseg.song import mean_model, song_model_arrays
-from emoseg.types import QUADRANTS, Float32
+from emoseg.types import QUADRANTS, Float32, Int64
 
 RATE = 22050
+# Codes in ONNX files (onnx.proto): an attribute that is an integer, and two kinds of numbers.
+ONNX_INT, ONNX_FLOAT, ONNX_INT64 = 2, 1, 7
 
 
 class Outcome(NamedTuple):
@@ -51,6 +52,57 @@ def spawn(*args: str | Path, **environment: str) -> Outcome:
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
+def field(number: int, value: int | str | bytes) -> bytes:
+    """Return a field of a protobuf message; messages in messages are bytes."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    value = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def varint(value: int) -> bytes:
+    low, rest = value & 0x7F, value >> 7
+    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
+
+
+def onnx_node(kind: str, inputs: list[str], output: str, **attributes: int) -> bytes:
+    node = b"".join(field(1, name) for name in inputs) + field(2, output) + field(4, kind)
+    for name, value in attributes.items():
+        node += field(5, field(1, name) + field(3, value) + field(20, ONNX_INT))
+    return field(1, node)
+
+
+def onnx_value(number: int, name: str, shape: list[str | int]) -> bytes:
+    """Return an input (11) or output (12) of a graph; an axis of any length has a name."""
+    axes = b"".join(field(1, field(2 if isinstance(axis, str) else 1, axis)) for axis in shape)
+    return field(number, field(1, name) + field(2, field(1, field(1, ONNX_FLOAT) + field(2, axes))))
+
+
+def onnx_array(name: str, kind: int, array: Float32 | Int64) -> bytes:
+    lengths = b"".join(field(1, length) for length in array.shape)
+    return field(5, lengths + field(2, kind) + field(8, name) + field(9, array.tobytes()))
+
+
+def onnx_bytes(weights: Float32, frames: int) -> bytes:
+    """Return the ONNX file of a mean over frames, a product with weights and a softmax.
+
+    Written by hand, because the package onnx comes with the extra ``train`` alone, and batches are tested without it.
+    """
+    bands, classes = weights.shape
+    graph = (
+        onnx_node("ReduceMean", ["logmel", "axes"], "mean", keepdims=0)
+        + onnx_node("MatMul", ["mean", "weights"], "logits")
+        + onnx_node("Softmax", ["logits"], "probabilities", axis=1)
+        + field(2, "tiny")
+        + onnx_array("weights", ONNX_FLOAT, weights)
+        + onnx_array("axes", ONNX_INT64, np.array([2]))
+        + onnx_value(11, "logmel", ["batch", bands, frames])
+        + onnx_value(12, "probabilities", ["batch", classes])
+    )
+    ir_version, opset = 9, 18
+    return field(1, ir_version) + field(7, graph) + field(8, field(1, "") + field(2, opset))
+
+
 def make_model(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
     """Write a model folder: log-mel bands, averaged over time and weighed at random, give the quadrants."""
     folder.mkdir()
@@ -59,19 +111,7 @@ def make_model(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
     bands, frames = build_frontend(frontend, segment).shape()
     weights = np.random.default_rng(seed).normal(0, 0.3, (bands, 4)).astype(np.float32)
     weights -= weights.mean(axis=0)  # the loudness of a song says nothing, so that not all have one label
-    graph = helper.make_graph(
-        [
-            helper.make_node("ReduceMean", ["logmel", "axes"], ["mean"], keepdims=0),
-            helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-        ],
-        "tiny",
-        [helper.make_tensor_value_info("logmel", TensorProto.FLOAT, ["batch", bands, frames])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 4])],
-        [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(np.array([2]), "axes")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, str(folder / SEGMENT_FILE))
+    (folder / SEGMENT_FILE).write_bytes(onnx_bytes(weights, frames))
     save_file(song_model_arrays(mean_model(4)), folder / SONG_FILE)
     config = ModelConfig(
         name=name,

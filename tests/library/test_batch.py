@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import dataclasses
+import errno
 import json
 import os
+import re
 import shutil
-import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +26,17 @@ import pytest
 import soundfile
 from made import RATE, Call, Outcome, command, make_model, make_songs, spawn, tone
 
+import emoseg
 from emoseg.analyzer import Analyzer
 from emoseg.batch import Manifest, Shard, merge, run_batch
-from emoseg.batch.manifest import MANIFEST_FILE, locked
-from emoseg.batch.scan import scan_folder
+from emoseg.batch.contents import read_contents
+from emoseg.batch.manifest import MANIFEST_FILE, Job
+from emoseg.batch.manifest import Outcome as Done
 from emoseg.batch.tables import probability_columns, song_id
-from emoseg.errors import ConfigError, EmosegError
+from emoseg.batch.workers import Setup, _analyse, set_up
+from emoseg.errors import ConfigError, EmosegError, EmosegWarning, ModelError
+from emoseg.files import PREFIX, folder_locked
+from emoseg.find import scan_folder
 from emoseg.types import EmotionSpace
 
 Rows = list[dict[str, Any]]
@@ -72,6 +81,38 @@ def whole(music: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     out = tmp_path_factory.mktemp("whole") / "library"
     in_process(music, out, model)
     return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Small:
+    """Two recordings and their library, which tests copy."""
+
+    root: Path
+    library: Path
+
+
+@pytest.fixture(scope="module")
+def small(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Small:
+    folder = tmp_path_factory.mktemp("small")
+    make_songs(folder / "music", 2, seconds=4)
+    in_process(folder / "music", folder / "library", model)
+    return Small(folder / "music", folder / "library")
+
+
+@pytest.fixture
+def out(small: Small, tmp_path: Path) -> Path:
+    """Return a copy of the small library, to be damaged."""
+    return Path(shutil.copytree(small.library, tmp_path / "out"))
+
+
+def warned(action: Callable[[], Any], words: str) -> Any:
+    """Return what an action returns that warns once."""
+    with pytest.warns(EmosegWarning) as told:
+        result = action()
+    assert len(told) == 1
+    assert words in str(told[0].message)
+    assert "\n" not in str(told[0].message)
+    return result
 
 
 @pytest.fixture
@@ -217,13 +258,14 @@ def test_a_drive_that_is_not_there_costs_nothing(own: Path, model: Path, tmp_pat
     assert tables(out) == before
 
 
-def test_a_lost_part_is_made_again(own: Path, model: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="dates of that kind cannot be set")
+def test_a_file_of_the_year_2400_is_like_any_other(model: Path, tmp_path: Path) -> None:
+    (file,) = make_songs(tmp_path / "music", 1, seconds=4)
+    os.utime(file, (13_570_000_000,) * 2)
     out = tmp_path / "out"
-    in_process(own, out, model)
-    before = tables(out)
-    next((out / "segments").iterdir()).unlink()
-    assert in_process(own, out, model).analysed == 8
-    assert tables(out) == before
+    assert in_process(tmp_path / "music", out, model).analysed == 1
+    again = in_process(tmp_path / "music", out, model)
+    assert (again.analysed, again.changes.changed, again.done) == (0, 0, 1)
 
 
 def part_sizes(out: Path) -> list[int]:
@@ -233,7 +275,7 @@ def part_sizes(out: Path) -> list[int]:
 def test_small_parts_are_joined_and_large_ones_bounded(
     own: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
 ) -> None:
-    monkeypatch.setattr("emoseg.batch.run.PART_SONGS", 8)
+    monkeypatch.setattr("emoseg.batch.parts.PART_SONGS", 8)
     out = tmp_path / "out"
     hidden = sorted(own.rglob("*.*"))[3:]
     for file in hidden:
@@ -246,10 +288,343 @@ def test_small_parts_are_joined_and_large_ones_bounded(
     assert part_sizes(out) == [8]
     assert tables(out) == tables(whole)
 
-    monkeypatch.setattr("emoseg.batch.run.PART_SONGS", 3)
+    monkeypatch.setattr("emoseg.batch.parts.PART_SONGS", 3)
     in_process(own, tmp_path / "other", model)
     assert part_sizes(tmp_path / "other") == [2, 3, 3]
     assert tables(tmp_path / "other") == tables(whole)
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+def flip(file: Path, *, at: float) -> None:
+    """Change one bit of a file."""
+    data = bytearray(file.read_bytes())
+    data[int(len(data) * at)] ^= 1
+    file.write_bytes(data)
+
+
+def folder_instead(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+PART_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (Path.unlink, "no such file"),
+    "a folder": (folder_instead, "is a folder, not a file"),
+    "empty": (lambda file: file.write_bytes(b""), "is damaged: its checksum is not the one in the manifest"),
+    "cut off": (lambda file: file.write_bytes(file.read_bytes()[:-1]), "is damaged"),
+    "no Parquet": (lambda file: file.write_bytes(b"PAR1" * 1000), "is damaged"),
+    "one bit": (lambda file: flip(file, at=0.3), "is damaged"),
+}
+
+
+@pytest.mark.parametrize("damage", PART_DAMAGE)
+@pytest.mark.parametrize("table", ["songs", "segments"])
+def test_a_damaged_part_is_told_and_made_again(
+    small: Small, model: Path, out: Path, tmp_path: Path, table: str, damage: str
+) -> None:
+    hurt, words = PART_DAMAGE[damage]
+    (file,) = (out / table).iterdir()
+    hurt(file)
+    told = f"{file}: {words}"
+    with pytest.raises(EmosegError) as refusal:
+        read_contents(out).table(table)
+    assert str(refusal.value).startswith(told)
+    assert str(refusal.value).endswith("; 'emoseg batch' mends it")
+    with pytest.raises(EmosegError) as refusal:
+        merge(tmp_path / "merged", [out])
+    assert str(refusal.value).startswith(told)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    report = warned(lambda: in_process(small.root, out, model), f"{told}")
+    assert (report.analysed, report.done) == (2, 2)
+    if file.is_dir():
+        file.rmdir()
+    assert tables(out) == tables(small.library)
+    read_contents(out).require_parts()
+
+
+def in_database(statement: str) -> Callable[[Path], None]:
+    def run(file: Path) -> None:
+        with contextlib.closing(sqlite3.connect(file)) as db, db:
+            db.execute("PRAGMA writable_schema = ON")
+            db.execute("PRAGMA ignore_check_constraints = ON")
+            db.execute(statement)
+
+    return run
+
+
+def with_settings(**changed: object) -> Callable[[Path], None]:
+    def run(file: Path) -> None:
+        with contextlib.closing(sqlite3.connect(file)) as db, db:
+            (text,) = db.execute("SELECT value FROM meta WHERE key = 'settings'").fetchone()
+            settings = json.dumps({**json.loads(text), **changed})
+            db.execute("UPDATE meta SET value = ? WHERE key = 'settings'", (settings,))
+
+    return run
+
+
+def leaf_page_damaged(file: Path) -> None:
+    """Overwrite the beginning of every page but the first: the file opens, and its tables cannot be read."""
+    data = bytearray(file.read_bytes())
+    size = int.from_bytes(data[16:18], "big")
+    for start in range(size, len(data), size):
+        data[start : start + 8] = b"\xff" * 8
+    file.write_bytes(data)
+
+
+def another_database(file: Path) -> None:
+    file.unlink()
+    in_database("CREATE TABLE t (a)")(file)
+
+
+MANIFEST_DAMAGE: dict[str, Callable[[Path], object]] = {
+    "no database": lambda file: file.write_text("no database, but long enough to look like one\n" * 20),
+    "cut off": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "pages": leaf_page_damaged,
+    "no tables of ours": another_database,
+    "a table is missing": in_database("DROP TABLE pending"),
+    "a column is missing": in_database("ALTER TABLE songs DROP COLUMN message"),
+    "no format": in_database("DELETE FROM meta WHERE key = 'format'"),
+    "no settings": in_database("DELETE FROM meta WHERE key = 'settings'"),
+    "settings are no JSON": in_database("UPDATE meta SET value = '{' WHERE key = 'settings'"),
+    "settings of another kind": in_database("UPDATE meta SET value = '[[[]]]' WHERE key = 'settings'"),
+    "hop": with_settings(hop_s=float("nan")),
+    "shard": with_settings(shard="x/y"),
+    "space": with_settings(space={"name": "a", "labels": ["b"], "axes": {"b": {}}}),
+    "root": with_settings(root=5),
+    "unknown setting": with_settings(colour="blue"),
+    "a number is text": in_database("UPDATE songs SET size = 'large'"),
+    "text is not UTF-8": in_database("UPDATE songs SET content = CAST(x'ff' AS TEXT)"),
+    "a path is another one": in_database("UPDATE songs SET path = x'61'"),
+    "a size is no number": in_database("UPDATE parts SET songs_size = 'x'"),
+}
+
+
+@pytest.mark.parametrize("damage", MANIFEST_DAMAGE)
+def test_a_damaged_manifest_is_refused_by_readers(out: Path, tmp_path: Path, damage: str) -> None:
+    MANIFEST_DAMAGE[damage](out / MANIFEST_FILE)
+    readers: list[Callable[[], object]] = [lambda: read_contents(out), lambda: merge(tmp_path / "merged", [out])]
+    for read in readers:
+        with pytest.raises(EmosegError) as refusal:
+            read()
+        assert str(refusal.value).startswith(f"{out / MANIFEST_FILE}: is damaged (")
+        assert str(refusal.value).endswith("); 'emoseg batch' mends it")
+        assert "\n" not in str(refusal.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("damage", ["no database", "pages", "settings are no JSON", "text is not UTF-8"])
+def test_a_damaged_manifest_is_set_aside_and_the_library_made_again(
+    small: Small, model: Path, out: Path, damage: str
+) -> None:
+    file = out / MANIFEST_FILE
+    MANIFEST_DAMAGE[damage](file)
+    damaged = file.read_bytes()
+    (out / f"{MANIFEST_FILE}.damaged").write_text("an earlier one")
+    report = warned(lambda: in_process(small.root, out, model), f"{file}: is damaged (")
+    assert (report.analysed, report.done) == (2, 2)
+    assert tables(out) == tables(small.library)
+    assert (out / f"{MANIFEST_FILE}.damaged").read_text() == "an earlier one"
+    assert (out / f"{MANIFEST_FILE}.damaged-2").read_bytes() == damaged
+    assert in_process(small.root, out, model).analysed == 0
+
+
+def test_a_damaged_manifest_and_a_drive_that_is_not_there_cost_nothing(
+    small: Small, model: Path, out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (out / MANIFEST_FILE).write_bytes(b"x" * 5000)
+    with pytest.warns(EmosegWarning, match="is damaged"), pytest.raises(ConfigError, match="is the drive there"):
+        in_process(tmp_path / "empty", out, model)
+    assert tables(out) == tables(small.library)
+
+
+def test_the_command_tells_of_damage_in_one_line(small: Small, model: Path, out: Path) -> None:
+    file = out / MANIFEST_FILE
+    file.write_bytes(b"x" * 5000)
+    outcome = spawn("batch", small.root, "--out", out, "--model", model, "--workers", "1", "-q")
+    again = "was renamed to manifest.sqlite.damaged; the library is made again from the recordings"
+    assert outcome.err == f"emoseg: {file}: is damaged (file is not a database) and {again}\n"
+    assert outcome.status == 0
+    assert outcome.out.startswith(f"{out}: 2 songs; analysed 2 ")
+
+
+@pytest.mark.parametrize("lost", [Path.unlink, lambda file: file.write_bytes(b"")], ids=["missing", "empty"])
+def test_a_lost_manifest_is_told(small: Small, model: Path, out: Path, lost: Callable[[Path], object]) -> None:
+    lost(out / MANIFEST_FILE)
+    told = f"{out / MANIFEST_FILE}: is missing or empty; the library is made again from the recordings"
+    assert warned(lambda: in_process(small.root, out, model), told).analysed == 2
+    assert tables(out) == tables(small.library)
+    assert len(list(out.rglob("*.parquet"))) == 2, "the files of the lost library are gone"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize(
+    ("instead", "words"),
+    [(Path.mkdir, "is a folder, not a file"), (os.mkfifo, "is not a regular file")],
+    ids=["folder", "pipe"],
+)
+def test_a_manifest_that_is_no_file_is_one_line(
+    small: Small, model: Path, out: Path, call: Call, instead: Callable[[Path], object], words: str
+) -> None:
+    file = out / MANIFEST_FILE
+    file.unlink()
+    instead(file)
+    refused(call("batch", small.root, "--out", out, "--model", model), f"{file}: {words}")
+    with pytest.raises(EmosegError, match=words):
+        read_contents(out)
+
+
+def test_a_journal_that_was_left_behind(small: Small, model: Path, out: Path) -> None:
+    journal = out / f"{MANIFEST_FILE}-journal"
+    journal.write_bytes(os.urandom(5000))
+    assert read_contents(out).counts["done"] == 2
+    assert in_process(small.root, out, model).analysed == 0, "SQLite ignores what is no journal"
+
+    # A journal of another moment, which SQLite plays back, because the process that began it is dead.
+    script = (
+        "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('PRAGMA cache_size = 1');"
+        "db.execute('BEGIN'); db.execute('UPDATE songs SET message = hex(zeroblob(20000))');"
+        "db.execute('CREATE TABLE t AS SELECT randomblob(20000) FROM songs'); os.kill(os.getpid(), 9)"
+    )
+    other = Path(shutil.copytree(out, out.parent / "other"))
+    subprocess.run([sys.executable, "-c", script, str(other / MANIFEST_FILE)], check=False)
+    hot = (other / f"{MANIFEST_FILE}-journal").read_bytes()
+    assert hot[:8].hex() == "d9d505f920a163d7", "the mark of a journal that is to be played back"
+    with contextlib.closing(sqlite3.connect(out / MANIFEST_FILE)) as db, db:
+        db.execute("UPDATE songs SET message = hex(zeroblob(9000))")
+    journal.write_bytes(hot)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EmosegWarning)  # that the manifest was set aside, where playing back damaged it
+        in_process(small.root, out, model)
+    assert tables(out) == tables(small.library)
+    assert not journal.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a folder in which nothing can be opened")
+def test_a_journal_that_cannot_be_opened_is_one_line(small: Small, model: Path, out: Path, call: Call) -> None:
+    (out / f"{MANIFEST_FILE}-journal").mkdir()
+    start = ("batch", small.root, "--out", out, "--model", model)
+    refused(call(*start), f"{out / MANIFEST_FILE}: cannot be read: ")
+    (out / f"{MANIFEST_FILE}-journal").rmdir()
+    assert call(*start, "-q").status == 0
+
+
+def unfinished(small: Small, out: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a library whose songs are done and not yet in the tables."""
+    with monkeypatch.context() as patch:
+        patch.setattr("emoseg.batch.run.update_tables", lambda *_, **__: None)
+        in_process(small.root, out, model)
+    assert len(read_contents(out).failures) == 0
+    assert read_contents(out).waiting == 2
+
+
+ROW_DAMAGE: dict[str, str] = {
+    "no stream": "UPDATE pending SET songs = x'00'",
+    "cut off": "UPDATE pending SET segments = substr(segments, 1, length(segments) / 2)",
+    "another table": "UPDATE pending SET songs = segments",
+    "another song": "UPDATE pending SET songs = (SELECT p.songs FROM pending AS p WHERE p.song_id != pending.song_id), "
+    "segments = (SELECT p.segments FROM pending AS p WHERE p.song_id != pending.song_id)",
+    "lost": "DELETE FROM pending",
+}
+
+
+@pytest.mark.parametrize("damage", ROW_DAMAGE)
+def test_damaged_rows_are_done_again(
+    small: Small, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    out = tmp_path / "out"
+    unfinished(small, out, model, monkeypatch)
+    in_database(f"{ROW_DAMAGE[damage]} WHERE song_id = (SELECT min(song_id) FROM songs)")(out / MANIFEST_FILE)
+    if damage == "lost":
+        report = in_process(small.root, out, model)
+    else:
+        told = f"{out / MANIFEST_FILE}: the results of 1 songs in it are damaged"
+        with pytest.raises(EmosegError, match="the results of 1 songs in it are damaged; 'emoseg batch' mends it"):
+            merge(tmp_path / "merged", [out])
+        report = warned(lambda: in_process(small.root, out, model), told)
+    assert (report.analysed, report.done) == (1, 2)
+    assert tables(out) == tables(small.library)
+
+
+def test_a_song_whose_result_was_lost_while_it_was_gone_is_done_again(model: Path, tmp_path: Path, own: Path) -> None:
+    out = tmp_path / "out"
+    for file in sorted(own.rglob("*.*"))[2:]:
+        file.unlink()
+    in_process(own, out, model)
+    before = tables(out)
+    file = next(own.rglob("*.*"))
+    file.rename(tmp_path / "elsewhere")
+    in_process(own, out, model)
+    in_database("UPDATE pending SET songs = x'00'")(out / MANIFEST_FILE)
+    warned(lambda: in_process(own, out, model), "the results of 1 songs in it are damaged")
+    (tmp_path / "elsewhere").rename(file)
+    report = in_process(own, out, model)
+    assert (report.analysed, report.changes.back) == (1, 1)
+    assert tables(out) == before
+
+
+def test_failures_csv_that_is_a_folder_is_one_line(small: Small, model: Path, out: Path, call: Call) -> None:
+    (out / "failures.csv").mkdir()
+    start = ("batch", small.root, "--out", out, "--model", model, "-q")
+    refused(call(*start), f"{out / 'failures.csv'}: cannot be written: ")
+    (out / "failures.csv").rmdir()
+    assert call(*start).status == 0
+
+
+IMPORTS = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"pandas", "duckdb", "torch", "sklearn", "mutagen", "matplotlib"}:
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocked())
+from emoseg.cli import main
+sys.argv[0] = "emoseg"
+main()
+"""
+
+
+def test_a_library_is_updated_and_merged_where_nothing_else_imports_pyarrow(
+    own: Path, model: Path, tmp_path: Path
+) -> None:
+    """pyarrow's parts are modules of their own: each must be imported by who uses it."""
+
+    def run(*args: str | Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", IMPORTS, *map(str, args)], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+    files = sorted(own.rglob("*.*"))
+    for file in files[4:]:
+        file.unlink()
+    files[3].rename(tmp_path / "later")
+    out = tmp_path / "out"
+    run("batch", own, "--out", out, "--model", model, "--workers", "1", "-q")
+    (tmp_path / "later").rename(files[3])
+    soundfile.write(files[0], tone(50), RATE)
+    files[1].unlink()
+    run("batch", own, "--out", out, "--model", model, "--workers", "1", "-q")
+    in_process(own, tmp_path / "fresh", model)
+    assert tables(out) == tables(tmp_path / "fresh")
+    run("batch", "--merge", tmp_path / "merged", out)
+    assert tables(tmp_path / "merged") == tables(out)
+
+
+def test_every_module_imports_the_parts_of_pyarrow_that_it_uses() -> None:
+    """Another package may import them too, or may not."""
+    used = set()
+    for file in Path(emoseg.__file__).parent.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        for part in ("compute", "dataset", "ipc", "parquet"):
+            if re.search(rf"\b(pa|pyarrow)\.{part}\.", text):
+                used.add(part)
+                assert re.search(rf"^\s*import pyarrow\.{part}\b", text, re.MULTILINE), f"{file} uses pyarrow.{part}"
+    assert used >= {"dataset", "ipc"}
 
 
 # --- failures --------------------------------------------------------------------------------------------------------
@@ -336,26 +711,168 @@ def fake_ffmpeg(folder: Path, script: str) -> dict[str, str]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the decoder is a shell script")
-@pytest.mark.parametrize(
-    ("script", "options", "kind", "words"),
-    [
-        ("exec sleep 1000", ("--timeout", "9"), "timeout", r"b\xffd.wav: given up after 9 s"),
-        ("kill -9 $PPID", (), "crashed", r"b\xffd.wav: ended its process twice (signal 9)"),
-    ],
-    ids=["hangs", "crashes"],
-)
-def test_a_decoder_that_never_ends_or_dies_costs_its_own_song_alone(
-    music: Path, model: Path, tmp_path: Path, script: str, options: tuple[str, ...], kind: str, words: str
-) -> None:
+def test_a_decoder_that_never_ends_costs_its_own_song_alone(music: Path, model: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(music, tmp_path / "music"))
     (root / os.fsdecode(b"b\xffd.wav")).write_text("no sound\n" * 100)
-    environment = fake_ffmpeg(tmp_path / "bin", script)
+    environment = fake_ffmpeg(tmp_path / "bin", "exec sleep 1000")
     out = tmp_path / "out"
-    outcome = spawn("batch", root, "--out", out, "--model", model, "--workers", "2", "-q", *options, **environment)
+    start = ("batch", root, "--out", out, "--model", model, "--workers", "2", "-q", "--timeout", "9")
+    outcome = spawn(*start, **environment)
     assert outcome.status == 1, outcome
-    assert outcome.err == f"emoseg: {root}/{words}\n"
+    assert outcome.err == f"emoseg: {root}/b\\xffd.wav: given up after 9 s\n"
     assert len(rows(out, "songs")) == 8
-    assert [row["type"] for row in listed(out)] == [kind]
+    assert [row["type"] for row in listed(out)] == ["timeout"]
+
+
+# What the processes of a run do instead of analysing; each finds these functions by the name of this module.
+
+
+def dies_at_some_songs(setup: Setup) -> Callable[[Job], Done]:
+    analyse = set_up(setup)
+    return lambda job: os._exit(9) if "deadly" in job.path else analyse(job)
+
+
+def hears_what_is_not_finite(setup: Setup) -> Callable[[Job], Done]:
+    analyzer = Analyzer(setup.model)
+
+    class Deaf:
+        def analyze(self, path: Path) -> Any:
+            heard = analyzer.analyze(path)
+            if "odd" not in path.name:
+                return heard
+            return dataclasses.replace(heard, song=dataclasses.replace(heard.song, valence=float("nan")))
+
+    return lambda job: _analyse(job, setup.root / job.path, Deaf())  # type: ignore[arg-type]
+
+
+def starts(setup: Setup) -> int:
+    """Count the starts of processes in a file beside the folder of recordings."""
+    with (setup.root.parent / "starts").open("a+") as file:
+        file.write("x")
+        file.flush()
+        return file.tell()
+
+
+def dies_at_its_first_two_starts(setup: Setup) -> Callable[[Job], Done]:
+    if starts(setup) <= 2:
+        os._exit(3)
+    return set_up(setup)
+
+
+def fails_at_its_first_two_starts(setup: Setup) -> Callable[[Job], Done]:
+    if starts(setup) <= 2:
+        raise MemoryError("no room")
+    return set_up(setup)
+
+
+def one_song(setup: Setup) -> Callable[[Job], Done]:
+    analyse, done = set_up(setup), list[Job]()
+
+    def work(job: Job) -> Done:
+        if done:
+            os._exit(3)
+        done.append(job)
+        return analyse(job)
+
+    return work
+
+
+def does_one_song_and_never_starts_again(setup: Setup) -> Callable[[Job], Done]:
+    if starts(setup) > 1:
+        raise MemoryError("no room")
+    return one_song(setup)
+
+
+def has_no_model_after_one_song(setup: Setup) -> Callable[[Job], Done]:
+    if starts(setup) > 1:
+        raise ModelError("model: was altered")
+    return one_song(setup)
+
+
+def test_a_song_that_ends_its_process_costs_itself_alone(
+    small: Small, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(small.root, tmp_path / "music"))
+    soundfile.write(root / "a deadly song.wav", tone(5, seconds=2), RATE)
+    monkeypatch.setattr("emoseg.batch.workers.set_up", dies_at_some_songs)
+    report = in_process(root, tmp_path / "out", model)
+    (failure,) = report.failures
+    assert failure.error_type == "crashed"
+    assert failure.message == f"{root}/a deadly song.wav: ended its process twice (status 9)"
+    assert tables(tmp_path / "out") == tables(small.library)
+
+
+def test_a_song_with_a_number_that_is_not_finite_fails(
+    small: Small, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(small.root, tmp_path / "music"))
+    soundfile.write(root / "odd.wav", tone(5, seconds=4), RATE)
+    monkeypatch.setattr("emoseg.batch.workers.set_up", hears_what_is_not_finite)
+    (failure,) = in_process(root, tmp_path / "out", model).failures
+    assert failure.error_type == "nonfinite"
+    assert failure.message == f"{root}/odd.wav: the analysis holds a number that is not finite (valence)"
+    assert tables(tmp_path / "out") == tables(small.library)
+
+
+@pytest.mark.parametrize("start", [dies_at_its_first_two_starts, fails_at_its_first_two_starts])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_does_not_start_is_replaced(
+    small: Small,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    start: Callable[[Setup], Callable[[Job], Done]],
+    workers: int,
+) -> None:
+    root = Path(shutil.copytree(small.root, tmp_path / "music"))
+    monkeypatch.setattr("emoseg.batch.workers.set_up", start)
+    report = in_process(root, tmp_path / "out", model, workers=workers)
+    assert (report.done, report.failures) == (2, ())
+    assert tables(tmp_path / "out") == tables(small.library)
+
+
+@pytest.mark.parametrize(
+    ("start", "starts", "words"),
+    [
+        (
+            does_one_song_and_never_starts_again,
+            4,
+            "3 processes in a row failed to start; the last one: MemoryError: no room",
+        ),
+        (has_no_model_after_one_song, 2, "model: was altered"),
+    ],
+)
+def test_a_run_without_processes_ends_and_keeps_what_is_done(
+    small: Small,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Call,
+    start: Callable[[Setup], Callable[[Job], Done]],
+    starts: int,
+    words: str,
+) -> None:
+    root, out = Path(shutil.copytree(small.root, tmp_path / "music")), tmp_path / "out"
+    command = ("batch", root, "--out", out, "--model", model, "--workers", "1", "-q")
+    with monkeypatch.context() as patch:
+        patch.setattr("emoseg.batch.workers.set_up", start)
+        refused(call(*command), words)
+    assert len((tmp_path / "starts").read_text()) == starts
+    assert rows(out, "songs") == rows(small.library, "songs")[:1], "one song is done, and in the tables"
+    assert call(*command).status == 0
+    assert tables(out) == tables(small.library)
+    assert set(analyses(out).values()) == {1}
+
+
+def test_failures_csv_holds_no_formulas(model: Path, tmp_path: Path) -> None:
+    root = tmp_path / "music"
+    root.mkdir()
+    names = ["=HYPERLINK(1).mp3", "+1.mp3", "-rf.mp3", "@a.mp3", "a=1.mp3"]
+    for name in names:
+        (root / name).touch()
+    in_process(root, tmp_path / "out", model)
+    told = {row["path"] for row in listed(tmp_path / "out")}
+    assert told == {"'=HYPERLINK(1).mp3", "'+1.mp3", "'-rf.mp3", "'@a.mp3", "a=1.mp3"}
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
@@ -480,7 +997,7 @@ def test_a_second_process_is_refused(music: Path, model: Path, tmp_path: Path, c
     out = tmp_path / "out"
     in_process(music, out, model)
     before = tables(out)
-    with locked(out):
+    with folder_locked(out):
         refused(call("batch", music, "--out", out, "--model", model), f"{out}: another emoseg is at work on it")
         refused(call("batch", "--merge", tmp_path / "m", out), f"{out}: another emoseg is at work on it")
     assert tables(out) == before
@@ -492,10 +1009,7 @@ def test_a_manifest_of_another_version_is_refused(whole: Path, music: Path, mode
     with sqlite3.connect(out / MANIFEST_FILE) as db:
         db.execute("UPDATE meta SET value = 'emoseg.batch/0' WHERE key = 'format'")
     db.close()
-    with pytest.raises(EmosegError, match=r"has the format 'emoseg.batch/0'; this emoseg reads 'emoseg.batch/1'"):
-        in_process(music, out, model)
-    (out / MANIFEST_FILE).write_text("no database, but long enough to look like one\n" * 20)
-    with pytest.raises(EmosegError, match="file is not a database"):
+    with pytest.raises(EmosegError, match=r"has the format 'emoseg.batch/0'; this emoseg reads 'emoseg.batch/2'"):
         in_process(music, out, model)
 
 
@@ -508,6 +1022,17 @@ main()
 """
 
 
+def run_with_limit(limit: int, *args: str | Path) -> None:
+    """Run the command where no file may be larger than a limit, and see that it says so in one line."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(limit), *map(str, args)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done
+    assert done.stderr.startswith("emoseg: ")
+    assert done.stderr.count("\n") == 1
+    assert "cannot be written" in done.stderr
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs limits of file size")
 @pytest.mark.parametrize("limit", [0, 9000, 50000, 60000])
 def test_a_full_disk_is_one_line_and_nothing_half_written(
@@ -515,16 +1040,121 @@ def test_a_full_disk_is_one_line_and_nothing_half_written(
 ) -> None:
     out = tmp_path / "out"
     args = ["batch", str(music), "--out", str(out), "--model", str(model), "--workers", "1", "-q"]
-    done = subprocess.run([sys.executable, "-c", FULL, str(limit), *args], capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done
-    assert done.stderr.startswith("emoseg: ")
-    assert done.stderr.count("\n") == 1
-    assert "cannot be written" in done.stderr
+    run_with_limit(limit, *args)
     assert not list(out.rglob("*.parquet"))
     assert not list(out.rglob("*.tmp"))
     assert spawn(*args).status == 0
     assert tables(out) == tables(whole)
     assert set(analyses(out).values()) == {1}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs limits of file size")
+@pytest.mark.parametrize("limit", [0, 2000, 9000])
+def test_a_full_disk_while_merging_is_one_line_and_leaves_nothing(
+    small: Small, out: Path, tmp_path: Path, limit: int
+) -> None:
+    sizes = [file.stat().st_size for file in out.rglob("*") if file.name != "lock"]
+    assert max(sizes) > limit, "something does not fit"
+    run_with_limit(limit, "batch", "--merge", tmp_path / "merged", out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert tables(out) == tables(small.library)
+    assert spawn("batch", "--merge", tmp_path / "merged", out).status == 0
+    assert tables(tmp_path / "merged") == tables(small.library)
+
+
+class FullDisk:
+    """Makes each write fail after a number of them that succeeded."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, successes: int) -> None:
+        self.left, self.failed = successes, False
+        for owner, name in (
+            (Path, "mkdir"),
+            (Path, "replace"),
+            (Path, "write_bytes"),
+            (os, "fsync"),
+            (pq, "write_table"),
+        ):
+            patch.setattr(owner, name, self._failing(getattr(owner, name), OSError(errno.ENOSPC, "No space left")))
+        full = sqlite3.OperationalError("database or disk is full")
+        patch.setattr(Manifest, "transaction", self._failing(Manifest.transaction, full))
+
+    def _failing(self, real: Callable[..., Any], error: Exception) -> Callable[..., Any]:
+        def write(*args: Any, **options: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                self.failed = True
+                raise error
+            return real(*args, **options)
+
+        return write
+
+
+def full_disk_at_every_write(
+    action: Callable[[], object],
+    monkeypatch: pytest.MonkeyPatch,
+    restore: Callable[[], None],
+    check: Callable[[], None],
+) -> int:
+    """Run an action with a disk that is full after 0, 1, 2, ... writes; return the number of writes."""
+    for successes in range(100):
+        restore()
+        with monkeypatch.context() as patch:
+            disk = FullDisk(patch, successes)
+            try:
+                action()
+            except EmosegError as error:
+                told = str(error)
+        if not disk.failed:
+            return successes
+        assert "cannot be written: " in told
+        assert "\n" not in told
+        check()
+    raise AssertionError("more writes than anyone expects")
+
+
+def test_a_disk_that_is_full_at_any_write_of_an_update(
+    model: Path, tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in sorted(own.rglob("*.*"))[3:]:
+        file.unlink()
+    (own / "silent.mp3").touch()
+    start, out = tmp_path / "start", tmp_path / "out"
+    in_process(own, start, model)
+    # A song goes, and the part with its rows is replaced; nothing is analysed, so that no process is needed.
+    next(own.glob("artist*/*/*.*")).unlink()
+    in_process(own, Path(shutil.copytree(start, tmp_path / "done")), model)
+    wanted = tables(tmp_path / "done")
+    assert len(wanted[0]) == 2
+
+    def restore() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(start, out)
+
+    def check() -> None:
+        assert not list(out.rglob(f"{PREFIX}*"))
+        assert in_process(own, out, model).analysed == 0
+        assert tables(out) == wanted
+        assert [row["path"] for row in listed(out)] == ["silent.mp3"]
+
+    writes = full_disk_at_every_write(lambda: in_process(own, out, model), monkeypatch, restore, check)
+    assert writes >= 12, "two files, the list of failures, and four changes of the manifest"
+
+
+def test_a_disk_that_is_full_at_any_write_of_a_merge(
+    small: Small, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = tmp_path / "merged"
+
+    def restore() -> None:
+        shutil.rmtree(merged, ignore_errors=True)
+
+    def check() -> None:
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        merge(merged, [out])
+        assert tables(merged) == tables(small.library)
+
+    writes = full_disk_at_every_write(lambda: merge(merged, [out]), monkeypatch, restore, check)
+    assert writes >= 9, "folders, two files, their names, and the manifest"
 
 
 # --- workers, shards, merging ----------------------------------------------------------------------------------------
@@ -631,12 +1261,13 @@ if __name__ == "__main__":
     die_after(Path, "unlink")
     die_after(Manifest, "record")
     die_after(Manifest, "update")
+    die_after(Manifest, "add_part")
     sys.argv[0] = "emoseg"
     main()
 """
 
 
-def steps_until_done(script: Path, args: list[str], out: Path) -> Iterator[int]:
+def steps_until_done(script: Path, args: list[str]) -> Iterator[int]:
     """Run again and again, dying one step later each time a run dies; yield the status of each run."""
     for steps in range(1, 200):
         done = subprocess.run(
@@ -660,34 +1291,77 @@ def test_death_at_every_step_of_writing_loses_nothing(own: Path, model: Path, tm
     changed, gone = sorted(own.rglob("*.*"))[:2]
     soundfile.write(changed, tone(50), RATE)
     gone.unlink()
-    statuses = list(steps_until_done(script, args, out))
+    statuses = list(steps_until_done(script, args))
     assert statuses.count(77) >= 6, "there are that many steps to die at"
     in_process(own, tmp_path / "fresh", model)
     assert tables(out) == tables(tmp_path / "fresh")
     assert sorted(analyses(out).values()) == [1, 1, 1, 1, 2]
-    assert not list(out.rglob("*.tmp"))
+    assert not list(out.rglob(f"{PREFIX}*"))
+
+
+def test_death_at_every_step_of_merging_leaves_nothing(small: Small, out: Path, tmp_path: Path) -> None:
+    script, folder = tmp_path / "crash.py", tmp_path / "new"
+    script.write_text(CRASH)
+    args = ["batch", "--merge", str(folder / "merged"), str(out)]
+    deaths = 0
+    for status in steps_until_done(script, args):
+        deaths += status == 77
+        if (folder / "merged").exists():  # it appears whole
+            assert tables(folder / "merged") == tables(small.library)
+            shutil.rmtree(folder / "merged")
+    assert deaths >= 6, "there are that many steps to die at"
+    assert list(folder.iterdir()) == [], "what a killed merge left is removed by the next"
+    merge(folder / "merged", [out])
+    assert tables(folder / "merged") == tables(small.library)
+    assert tables(out) == tables(small.library)
+
+
+HOLD = """
+import sys, time
+import emoseg.batch.parts
+from emoseg.batch.manifest import Manifest
+from emoseg.cli import main
+
+if __name__ == "__main__":
+    moment, songs = sys.argv.pop(1), int(sys.argv.pop(1))
+    emoseg.batch.parts.PART_SONGS = 8
+
+    def hold(name, before):
+        real = getattr(Manifest, name)
+
+        def step(first, *args):
+            result = None if before else real(first, *args)
+            database = first._db if isinstance(first, Manifest) else first
+            (done,) = database.execute("SELECT count(*) FROM songs WHERE state = 'done'").fetchone()
+            if done >= songs:
+                print("held", flush=True)
+                time.sleep(1000)
+            return real(first, *args) if before else result
+
+        setattr(Manifest, name, staticmethod(step) if name == "_record" else step)
+
+    hold(*{"between": ("record", False), "inside": ("_record", False), "part": ("add_part", True)}[moment])
+    sys.argv[0] = "emoseg"
+    main()
+"""
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
-def test_kill_9_at_random_moments_changes_nothing(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, out = tmp_path / "music", tmp_path / "out"
+def test_kill_9_while_processes_work_changes_nothing(model: Path, tmp_path: Path) -> None:
+    root, out, script = tmp_path / "music", tmp_path / "out", tmp_path / "hold.py"
     make_songs(root, 40, seconds=4)
     (root / "broken.mp3").write_text("no sound")
-    args = command("batch", root, "--out", out, "--model", model, "--workers", "2", "-q")
-    random = np.random.default_rng(5)
-    killed = 0
-    for _ in range(6):
-        process = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        before = done_so_far(out)
-        while done_so_far(out) <= before and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(float(random.uniform(0, 0.2)))
-        killed += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert killed >= 3
-    assert spawn(*args[1:]).status == 1, "the broken file remains"
+    script.write_text(HOLD)
+    args = ["batch", str(root), "--out", str(out), "--model", str(model), "--workers", "2", "-q"]
+    # Between two changes of the manifest, in the middle of one, and while a part is written that does not count yet.
+    for moment, songs in (("between", 1), ("inside", 9), ("part", 16), ("between", 23), ("part", 28)):
+        command = [sys.executable, str(script), moment, str(songs), *args]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            process.kill()
+        assert songs - 2 <= done_so_far(out) < 40
+    assert spawn(*args).status == 1, "the broken file remains"
     assert sorted(set(analyses(out).values())) == [1]
     assert len(analyses(out)) == 41
     in_process(root, tmp_path / "fresh", model, workers=2)

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
+import signal
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from made import Call, Outcome
 
-from emoseg.batch.manifest import Manifest, Settings
+from emoseg.batch.contents import read_contents
+from emoseg.batch.manifest import MANIFEST_FILE, Manifest, Settings
 from emoseg.batch.manifest import Outcome as Done
-from emoseg.batch.run import settle
-from emoseg.batch.scan import FoundFile, Scan
+from emoseg.batch.parts import update_tables
 from emoseg.batch.tables import song_id, to_rows
-from emoseg.errors import ConfigError
-from emoseg.library import Library
+from emoseg.errors import AudioError, ConfigError, EmosegError, EmosegWarning
+from emoseg.find import FoundFile, Scan
+from emoseg.library import Library, write_playlist
 from emoseg.playlist import Song, m3u8, smooth_path
 from emoseg.types import QUADRANTS, Analysis, EmotionSpace, SegmentEmotion, SongEmotion
 
-pytest.importorskip("duckdb")
+pytest.importorskip("duckdb", reason="needs the extra library")
 Course = list[str]  # the label of each segment
 SURE = 0.91
 
@@ -81,7 +88,7 @@ def make_library(
         ]
         manifest.record(done)
         if finished:
-            settle(manifest, final=True)
+            update_tables(manifest, final=True)
     return out
 
 
@@ -118,8 +125,37 @@ def test_the_songs_with_most_of_a_mood(out: Path) -> None:
     assert column(library.most("-0.8,-0.8", count=1).to_json()) == ["sad.mp3"]
     with pytest.raises(ConfigError, match=r"mood 'blue' is unknown; choose from Q1, Q2, Q3, Q4, happy, .*, V,A"):
         library.most("blue", count=3)
-    with pytest.raises(ConfigError, match="mood '2,0' is unknown"):
-        library.most("2,0", count=3)
+
+
+@pytest.mark.parametrize("mood", ["2,0", "0.5,nan", "nan,0", "inf,0", "1e999,0", ",", "0,0,0", "0.5;0,5", "a,b"])
+def test_a_place_is_two_numbers_from_minus_one_to_one(out: Path, call: Call, mood: str) -> None:
+    rule = f"mood {mood!r}: V,A must be two numbers from -1 to 1, such as 0.5,-0.2"
+    refused(call("library", out, "--most", mood), rule)
+    refused(call("library", out, "--playlist", f"sad:{mood}"), rule)
+
+
+@pytest.mark.parametrize("count", [0, -1, 100_001, 2**70, math.inf, math.nan, 2.5])
+def test_counts_are_whole_numbers_in_a_range(out: Path, count: Any) -> None:
+    library = Library(out)
+    asked: list[Callable[[], object]] = [
+        lambda: library.most("calm", count=count),
+        lambda: library.changing(count=count),
+        lambda: library.like("sad.mp3", count=count),
+        lambda: library.playlist("sad:happy", count=count),
+    ]
+    for ask in asked:
+        with pytest.raises(ConfigError, match=r"^count .*: must be a whole number from 1 to 100000$"):
+            ask()
+    with pytest.raises(ConfigError, match=r"^apart -1: must be a whole number from 0 to 100000$"):
+        library.playlist("sad:happy", apart=-1)
+
+
+def test_the_length_of_a_playlist_is_finite(out: Path, call: Call) -> None:
+    refused(call("library", out, "--playlist", "sad:happy", "--minutes", "inf"), "minutes inf: must be a finite number")
+    refused(call("library", out, "--playlist", "sad:happy", "--minutes", "nan"), "--minutes")
+    for number in (0, -1, math.inf, math.nan):
+        with pytest.raises(ConfigError, match=f"^minutes {number:g}: must be a finite number above 0$"):
+            Library(out).playlist("sad:happy", minutes=number)
 
 
 def test_what_is_no_music_is_never_an_answer(tmp_path: Path) -> None:
@@ -187,6 +223,18 @@ def test_a_song_is_found_by_file_path_or_part_of_its_name(out: Path) -> None:
         "ATTACH '{tmp}/x.db'",
         "SET enable_external_access = true",
         "CREATE TABLE t AS SELECT 1",
+        "SELECT * FROM read_blob('{tmp}/../out/manifest.sqlite')",
+        "SELECT * FROM glob('/*')",
+        "SELECT * FROM read_parquet('{tmp}/../out/songs/part-000001.parquet')",
+        "SELECT * FROM enable_logging(storage = 'file', storage_path = '{tmp}')",
+        "SELECT * FROM query('COPY songs TO ''{tmp}/x.csv''')",
+        "SELECT * FROM 'https://example.org/x.csv'",
+        "SET temp_directory = '{tmp}'",
+        "EXPORT DATABASE '{tmp}/x'",
+        "INSTALL httpfs",
+        "SELECT INTERVAL 99999999 YEARS",
+        "SELECT \udcff",
+        "SELECT " + "(" * 5000 + "1" + ")" * 5000,
         "SELECT nothing FROM songs",
         "hello",
         "",
@@ -195,6 +243,12 @@ def test_a_song_is_found_by_file_path_or_part_of_its_name(out: Path) -> None:
 def test_questions_of_ones_own_can_only_read_the_tables(out: Path, tmp_path: Path, call: Call, question: str) -> None:
     refused(call("library", out, "--sql", question.format(tmp=tmp_path)), "--sql")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_questions_cannot_read_variables(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emoseg.library.VARIABLE", pa.table({"secret": [1]}), raising=False)
+    with pytest.raises(ConfigError, match="Table with name VARIABLE does not exist"):
+        Library(out).sql("SELECT * FROM VARIABLE")
 
 
 def test_questions_of_ones_own(out: Path, call: Call) -> None:
@@ -212,6 +266,122 @@ def test_questions_of_ones_own(out: Path, call: Call) -> None:
     )
     table = call("library", out, "--sql", question).out.splitlines()
     assert [line.split() for line in table] == [["label", "n"], ["Q1", "9"], ["Q2", "25"], ["Q3", "9"], ["Q4", "41"]]
+
+
+def test_answers_in_json_are_finite(out: Path, call: Call) -> None:
+    question = (
+        "SELECT 1 / 0 AS a, sqrt(-1) AS b, [1.0, 'nan'::DOUBLE] AS c, {'x': '-inf'::FLOAT} AS d, "
+        "0.5::DOUBLE AS e, [[NULL]] AS f, DATE '2020-01-31' AS g, '\x1b[31m' AS h"
+    )
+    told = call("library", out, "--sql", question, "--json")
+    assert told.status == 0, told
+    (row,) = json.loads(told.out, parse_constant=pytest.fail)
+    assert row == {
+        "a": None,
+        "b": None,
+        "c": [1.0, None],
+        "d": {"x": None},
+        "e": 0.5,
+        "f": [[None]],
+        "g": "2020-01-31",
+        "h": "\x1b[31m",
+    }
+
+
+def test_a_question_that_never_ends_can_be_interrupted(out: Path) -> None:
+    library = Library(out)
+    database = library._db
+
+    class Interrupted:
+        """Interrupts this process when the statement begins."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(database, name)
+
+        def execute(self, *question: Any) -> Any:
+            signal.raise_signal(signal.SIGINT)
+            return database.execute(*question)
+
+    library._db = Interrupted()
+    for endless in ("SELECT count(*) FROM range(10**15) AS r (n) WHERE sqrt(n) < 0", "SELECT * FROM range(10**15)"):
+        with pytest.raises(KeyboardInterrupt):
+            library.sql(endless)
+    library._db = database
+    assert library.sql("SELECT 1").rows == ((1,),), "the library can be asked again"
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "missing": Path.unlink,
+    "empty": lambda file: file.write_bytes(b""),
+    "no Parquet": lambda file: file.write_bytes(b"no Parquet"),
+    "no rows": lambda file: file.write_bytes(b"PAR1" + bytes(500) + b"\x10\x00\x00\x00PAR1"),
+    "cut off": lambda file: file.write_bytes(file.read_bytes()[:-20]),
+    "footer": lambda file: file.write_bytes(file.read_bytes()[:-40] + bytes(32) + file.read_bytes()[-8:]),
+    "rows": lambda file: file.write_bytes(file.read_bytes()[:100] + b"\xff" * 50 + file.read_bytes()[150:]),
+}
+
+
+@pytest.mark.parametrize("table", ["songs", "segments"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_table_is_one_line(tmp_path: Path, call: Call, table: str, damage: str) -> None:
+    out = make_library(tmp_path / "out", SONGS)
+    file = out / table / "part-000001.parquet"
+    asked = Library(out)
+    DAMAGE[damage](file)
+    refused(call("library", out), f"{file}: ")
+    refused(call("library", out, "--most", "calm"), "; 'emoseg batch' mends it")
+    if table == "songs":
+        with pytest.raises(EmosegError, match=r"part-000001\.parquet: .*; 'emoseg batch' mends it"):
+            next(read_contents(out).songs())
+    if damage in {"missing", "no Parquet"}:  # while rows are read
+        questions: list[Callable[[], object]] = [
+            lambda: asked.changing(count=3),
+            lambda: asked.sql("SELECT * FROM songs JOIN segments USING (song_id)"),
+        ]
+        for question in questions:
+            with pytest.raises(EmosegError, match=rf"{table}/part-000001\.parquet: .*; 'emoseg batch' mends it"):
+                question()
+
+
+def test_a_song_that_the_manifest_does_not_know_is_one_line(tmp_path: Path) -> None:
+    out = make_library(tmp_path / "out", SONGS)
+    with closing(sqlite3.connect(out / MANIFEST_FILE)) as db, db:
+        db.execute("DELETE FROM songs WHERE path = CAST('sad.mp3' AS BLOB)")
+    words = f"its manifest does not know the song {song_id('sad.mp3')}; 'emoseg batch' mends it"
+    with pytest.raises(EmosegError, match=words):
+        list(read_contents(out).songs())
+    with pytest.raises(EmosegError, match=words):
+        Library(out).playlist("sad:happy")
+
+
+def not_finite() -> list[Analysis]:
+    """Return analyses with one number each that is not finite, or will not be as it is stored."""
+    heard = analysis(["Q1", "Q2"], QUADRANTS, 0.9)
+    segment = heard.segments[1]
+    return [
+        dataclasses.replace(heard, duration_s=math.inf),
+        *(dataclasses.replace(heard, song=dataclasses.replace(heard.song, confidence=x)) for x in (math.nan, 1e39)),
+        dataclasses.replace(heard, song=dataclasses.replace(heard.song, probabilities=(0.5, math.nan, 0.5, 0.0))),
+        dataclasses.replace(heard, song=dataclasses.replace(heard.song, valence=-math.inf)),
+        *(
+            dataclasses.replace(heard, segments=(heard.segments[0], odd))
+            for odd in (
+                dataclasses.replace(segment, start_s=math.nan),
+                dataclasses.replace(segment, end_s=math.inf),
+                dataclasses.replace(segment, valence=math.nan),
+                dataclasses.replace(segment, arousal=math.nan),
+            )
+        ),
+    ]
+
+
+@pytest.mark.parametrize("heard", not_finite())
+def test_rows_with_a_number_that_is_not_finite_are_never_made(heard: Analysis) -> None:
+    with pytest.raises(AudioError, match=r"^x: the analysis holds a number that is not finite") as refusal:
+        to_rows(heard, path="a", artist=None, title=None, content="c")
+    assert refusal.value.kind == "nonfinite"
 
 
 # --- playlists -------------------------------------------------------------------------------------------------------
@@ -314,6 +484,41 @@ def test_m3u8_paths(tmp_path: Path) -> None:
     assert b"\n" + os.fsencode(root) + b"/#1.mp3\n" in m3u8(songs, folder=tmp_path, root=root)
 
 
+@pytest.mark.parametrize("odd", ["a\nb.mp3", "a\rb.mp3", "a\tb.mp3", "\x1b[31m.mp3", "a\x7f.mp3", "a\u2028b.mp3"])
+def test_a_playlist_leaves_out_paths_that_it_cannot_hold(tmp_path: Path, odd: str) -> None:
+    songs = [Song(tmp_path / odd, None, "T", 5.0), Song(tmp_path / "b.mp3", "A\nB", "T", 5.0)]
+    with pytest.warns(
+        EmosegWarning, match="is left out, because a playlist cannot hold a path with a control character"
+    ):
+        written = m3u8(songs, folder=tmp_path, root=tmp_path)
+    assert written == b"#EXTM3U\n#EXTINF:5,A B - T\n./b.mp3\n"
+
+    library = Library(make_library(tmp_path / "out", {odd: SONGS["sad.mp3"], **SONGS}))
+    with pytest.warns(EmosegWarning, match="^1 songs are left out, .*, such as 'a|^1 songs are left out, .*31m"):
+        chosen = library.playlist("sad:happy", count=100)
+    assert len(chosen) == len(SONGS)
+
+
+def test_a_playlist_replaces_playlists_alone(tmp_path: Path) -> None:
+    songs = [Song(tmp_path / "a.mp3", None, "T", 5.0)]
+    wanted = b"#EXTM3U\n#EXTINF:5,T\n./a.mp3\n"
+    for earlier in (None, b"#EXTM3U\n", b"\xef\xbb\xbf#EXTM3U\r\nb.mp3"):
+        file = tmp_path / "list.m3u8"
+        if earlier is not None:
+            file.write_bytes(earlier)
+        write_playlist(file, songs, root=tmp_path)
+        assert file.read_bytes() == wanted
+    for other in (b"", b"a letter", b"\x00#EXTM3U"):
+        file = tmp_path / "letter"
+        file.write_bytes(other)
+        with pytest.raises(EmosegError, match="letter: exists already and is no playlist; choose another name"):
+            write_playlist(file, songs, root=tmp_path)
+        assert file.read_bytes() == other
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(EmosegError, match="folder: is a folder, not a file"):
+        write_playlist(tmp_path / "folder", songs, root=tmp_path)
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -359,7 +564,7 @@ def test_an_unfinished_batch_is_told(tmp_path: Path, call: Call) -> None:
 
 
 def test_the_answers_do_not_depend_on_the_parts(tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emoseg.batch.run.PART_SONGS", 50)
+    monkeypatch.setattr("emoseg.batch.parts.PART_SONGS", 50)
     other = make_library(tmp_path / "out", many(300))
     assert len(list((other / "songs").iterdir())) == 6
     ask: list[Callable[[Library], object]] = [

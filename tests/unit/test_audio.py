@@ -7,7 +7,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import threading
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoseg import audio
-from emoseg.audio import SegmentReader, find_audio, read
+from emoseg import audio, decoders
+from emoseg.audio import SegmentReader, read
 from emoseg.config import SegmentConfig
 from emoseg.errors import AudioError, ConfigError
+from emoseg.find import find_recordings
 from emoseg.types import Float32, Recording, SegmentBatch
 
 RATE = 22050
@@ -123,7 +123,7 @@ def test_formats_of_the_fallbacks_agree_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: str, name: str, options: list[str]
 ) -> None:
     if decoder == "pyav":
-        pytest.importorskip("av")
+        pytest.importorskip("av", reason="needs the extra av")
     path = encode(tmp_path / name, burst(44100), 44100, *options)
     if decoder == "ffmpeg":
         hide_pyav(monkeypatch)
@@ -138,7 +138,7 @@ def test_formats_of_the_fallbacks_agree_too(
 @pytest.mark.parametrize("decoder", ["pyav", "ffmpeg"])
 def test_fallbacks_mix_and_scale_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: str) -> None:
     if decoder == "pyav":
-        pytest.importorskip("av")
+        pytest.importorskip("av", reason="needs the extra av")
     stereo = np.round(noise(70001, 2) * 32768) / 32768
     path = encode(tmp_path / "a.m4a", np.asarray(stereo, dtype=np.float32), RATE, "-c:a", "alac")
     if decoder == "ffmpeg":
@@ -151,7 +151,7 @@ def test_fallbacks_mix_and_scale_exactly(tmp_path: Path, monkeypatch: pytest.Mon
 def test_many_channels_are_all_channels_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int, codec: str
 ) -> None:
-    pytest.importorskip("av")
+    pytest.importorskip("av", reason="needs the extra av")
     sound = noise(RATE, channels) * np.linspace(0, 1, channels, dtype=np.float32)
     path = encode(tmp_path / ("a.mka" if codec.startswith("pcm") else "a.m4a"), sound, RATE, "-c:a", codec)
     found = {}
@@ -162,22 +162,6 @@ def test_many_channels_are_all_channels_and_no_more(
         hide_pyav(monkeypatch)
     np.testing.assert_allclose(found["pyav"], found["ffmpeg"], atol=1e-6)
     assert found["pyav"].std() > 0.01
-
-
-@pytest.mark.parametrize("decoders", ["all", "soundfile"])
-def test_alac_in_caf_is_left_to_decoders_that_keep_quiet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoders: str
-) -> None:
-    pytest.importorskip("av")
-    samples = noise(30000)
-    soundfile.write(tmp_path / "a.caf", samples, RATE, format="CAF", subtype="ALAC_16")
-    if decoders == "soundfile":
-        hide_pyav(monkeypatch)
-        hide_ffmpeg(monkeypatch, tmp_path / "empty")
-    reader = SegmentReader(tmp_path / "a.caf", segment=cut(length_s=1, hop_s=1))
-    got = collect(reader).samples[0]
-    assert reader.decoder == ("pyav" if decoders == "all" else "soundfile")
-    np.testing.assert_allclose(got, samples[: len(got)], atol=2**-14)
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000, 96000])
@@ -220,18 +204,27 @@ def test_neither_block_nor_batch_size_changes_a_byte(
 ) -> None:
     rate = 48000
     samples = noise(5 * rate + 123, 2)
-    source: str | Recording = str(tmp_path / f"a.{suffix}")
+    path = tmp_path / f"a.{suffix}"
+    source: Path | Recording = path
     if suffix == "array":
         source = Recording(samples[:, 0], rate)
     elif suffix == "opus":
-        soundfile.write(str(source), samples, rate, format="OGG", subtype="OPUS")
+        soundfile.write(path, samples, rate, format="OGG", subtype="OPUS")
     else:
-        soundfile.write(str(source), samples, rate)
+        soundfile.write(path, samples, rate)
     segment = cut(length_s=0.7, hop_s=0.31)
     expected = as_bytes(SegmentReader(source, segment=segment))
+    decoded = b"" if suffix == "array" else frames(path, "soundfile")
     for block, batch in ((1000, 64), (4096, 1), (77777, 3), (1 << 24, 5)):
         monkeypatch.setattr(audio, "_BLOCK", block)
+        monkeypatch.setattr(decoders, "_BLOCK", block)
         assert as_bytes(SegmentReader(source, segment=segment, batch=batch)) == expected
+        assert suffix == "array" or frames(path, "soundfile") == decoded
+
+
+def frames(path: Path, decoder: str) -> bytes:
+    """Decode in this process, where the size of blocks can be set."""
+    return b"".join(block.tobytes() for _, block in decoders.DECODERS[decoder](str(path)))
 
 
 @needs_ffmpeg
@@ -240,13 +233,11 @@ def test_block_size_does_not_show_in_the_fallbacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: str
 ) -> None:
     if decoder == "pyav":
-        pytest.importorskip("av")
+        pytest.importorskip("av", reason="needs the extra av")
     path = encode(tmp_path / "a.m4a", noise(3 * 44100, 2), 44100, "-c:a", "aac")
-    if decoder == "ffmpeg":
-        hide_pyav(monkeypatch)
-    expected = read(path, sample_rate_hz=RATE).samples
-    monkeypatch.setattr(audio, "_BLOCK", 999)
-    np.testing.assert_array_equal(read(path, sample_rate_hz=RATE).samples, expected)
+    expected = frames(path, decoder)
+    monkeypatch.setattr(decoders, "_BLOCK", 999)
+    assert frames(path, decoder) == expected
 
 
 def test_batches_are_full_but_the_last() -> None:
@@ -438,6 +429,28 @@ def test_float64_beyond_float32_is_not_finite(tmp_path: Path) -> None:
     refused(tmp_path / "a.wav", "nonfinite", r"at 0\.000 s")
 
 
+@pytest.mark.parametrize("bad", [1e20, -3e38, 100.5])
+def test_a_sample_far_above_full_scale(tmp_path: Path, bad: float) -> None:
+    samples = noise(10 * RATE)
+    samples[5 * RATE] = bad
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    refused(tmp_path / "a.wav", "level", r"has a sample of .* at 5\.000 s: full scale is 1, and nothing above 100")
+    refused(Recording(samples, RATE), "level", r"full scale is 1")
+
+
+def test_mixes_above_full_scale_are_read(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", 40 * noise(4 * RATE), RATE, subtype="FLOAT")
+    assert len(collect(SegmentReader(tmp_path / "a.wav", segment=cut())).start_s) == 1
+
+
+def test_recordings_of_more_than_a_day_are_refused() -> None:
+    day = Recording(np.broadcast_to(np.float32(0.1), 24 * 3600 * 2000 + 1), 2000)
+    with pytest.raises(AudioError, match=r"<array>: lasts more than 24 hours: cut it into parts") as caught:
+        for _ in SegmentReader(day, segment=cut(length_s=60, hop_s=60)):
+            pass
+    assert caught.value.kind == "long"
+
+
 def test_silence_is_below_minus_80_dbfs() -> None:
     quiet = np.full(4 * RATE, 0.99e-4, dtype=np.float32)
     refused(Recording(quiet, RATE, "song.wav"), "silent", "is silent: .*below -80 dBFS")
@@ -502,7 +515,7 @@ def test_damaged_mp3_says_how_far_it_got(
 
 
 def test_another_decoder_takes_a_damaged_file_from_its_beginning(tmp_path: Path) -> None:
-    pytest.importorskip("av")
+    pytest.importorskip("av", reason="needs the extra av")
     path = damaged_flac(tmp_path / "a.flac")
     reader = SegmentReader(path, segment=cut(length_s=1, hop_s=1), batch=1)
     got = collect(reader)
@@ -523,7 +536,7 @@ def test_no_other_decoder_once_sound_was_handed_out(tmp_path: Path, monkeypatch:
 
 
 def test_a_file_with_much_broken_sound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("av")
+    pytest.importorskip("av", reason="needs the extra av")
     path = tmp_path / "a.flac"
     soundfile.write(path, noise(8 * 44100), 44100)
     content = bytearray(path.read_bytes())
@@ -534,24 +547,9 @@ def test_a_file_with_much_broken_sound_is_refused(tmp_path: Path, monkeypatch: p
     refused(path, "decode", r"pyav stopped after \d\.\d s: 3\.\d s of 7\.\d s are missing or broken")
 
 
-def test_notes_of_other_threads_are_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
-    def speak() -> None:
-        os.write(2, b"Note: Trying to resync...\nsomething of ours\n")
-
-    with audio._muted_mpg123(), audio._muted_mpg123():
-        thread = threading.Thread(target=speak)
-        thread.start()
-        thread.join()
-        assert capfd.readouterr().err == ""
-    os.write(2, b"after\n")
-    assert capfd.readouterr().err == "something of ours\nafter\n"
-
-
 @needs_ffmpeg
 def test_ffmpeg_is_ended_when_the_reader_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = encode(tmp_path / "a.m4a", noise(60 * 44100), 44100, "-c:a", "alac")
-    hide_pyav(monkeypatch)
-    monkeypatch.setattr(audio, "_LOOKAHEAD", RATE)
     started: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
 
@@ -560,10 +558,10 @@ def test_ffmpeg_is_ended_when_the_reader_is_left(tmp_path: Path, monkeypatch: py
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", record)
-    batches = iter(SegmentReader(path, segment=cut(), batch=1))
-    assert next(batches).start_s.tolist() == [0.0]
+    blocks = decoders.DECODERS["ffmpeg"](str(path))
+    assert next(blocks)[0] == 44100
     assert started[0].poll() is None
-    batches.close()  # type: ignore[attr-defined]
+    blocks.close()
     assert started[0].returncode not in (None, 0)
 
 
@@ -585,7 +583,7 @@ def test_odd_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -
 @pytest.mark.parametrize("decoder", ["pyav", "ffmpeg"])
 def test_odd_names_in_the_fallbacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, decoder: str) -> None:
     if decoder == "pyav":
-        pytest.importorskip("av")
+        pytest.importorskip("av", reason="needs the extra av")
     encode(tmp_path / "plain.m4a", burst(44100), 44100, "-c:a", "alac").rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     if decoder == "ffmpeg":
@@ -601,15 +599,15 @@ def test_a_name_that_is_not_valid_text(tmp_path: Path) -> None:
     assert len(read(path, sample_rate_hz=RATE).samples) == RATE
 
 
-def test_find_audio_lists_sorted_and_leaves_out_hidden_and_other_files(tmp_path: Path) -> None:
+def test_find_recordings_lists_sorted_and_leaves_out_hidden_and_other_files(tmp_path: Path) -> None:
     for name in ("b/2.MP3", "b/1.wav", "a.flac", "z.m4a", "notes.txt", ".hidden.mp3", ".cache/x.wav", "b/._1.wav"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    found = [path.relative_to(tmp_path).as_posix() for path in find_audio(tmp_path)]
+    found = [path.relative_to(tmp_path).as_posix() for path in find_recordings(tmp_path)]
     assert found == ["a.flac", "b/1.wav", "b/2.MP3", "z.m4a"]
     with pytest.raises(AudioError, match="no such folder"):
-        find_audio(tmp_path / "nowhere")
+        find_recordings(tmp_path / "nowhere")
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -125,16 +126,56 @@ def test_an_unknown_frontend_in_a_file_is_named_with_the_known(file: Path) -> No
 
 
 def test_a_file_that_cannot_be_read(file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"settings\.toml: cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"settings\.toml: no such file"):
         load_train_config(file)
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is a folder, not a file"):
         load_train_config(tmp_path)
     file.write_text("epochs: 3\n")
     with pytest.raises(ConfigError, match=r"settings\.toml: is not TOML: .*line 1"):
         load_train_config(file)
     file.write_bytes(b"method = '\xff'\n")
-    with pytest.raises(ConfigError, match=r"settings\.toml: is not TOML: "):
+    with pytest.raises(ConfigError, match=r"settings\.toml: is not UTF-8 text \(byte 10\)"):
         load_train_config(file)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(ConfigError, match=r"settings\.toml: is not a regular file"):
+        load_train_config(file)
+    with pytest.raises(ConfigError, match="/dev/zero: is not a regular file"):
+        load_train_config(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = " + "[" * 900, "is nested too deeply"),
+        ("a = " + "[\n" * 20000, "is nested too deeply"),
+        ("".join(f"[{'a.' * 200}b{i}]\n" for i in range(100)), "unknown key 'a'"),
+        ("[learning]\nepochs = " + "9" * 900, "is not TOML: learning.epochs is a number beyond 1000000000"),
+        ("[learning]\nepochs = 0x" + "f" * 900, "is not TOML: learning.epochs is a number beyond 1000000000"),
+        ("[learning.network]\nhidden = [64, 2000000000]", "is not TOML: learning.network.hidden is a number beyond"),
+        ("x = " + "9" * 5000, "line 1 has 5004 characters; at most 1000 are read"),
+        ("a = [" + "1,\n" * 22000 + "]", "has 0.1 MB; at most 0.064 MB are read"),
+        (f"method = '{'x' * 900}'", "(found '" + "x" * 99 + "...)"),
+        (f"{'k' * 900} = 1", "unknown key '" + "k" * 99 + "..."),
+        ('method = "\\u001b[31m"', r"(found '\x1b[31m')"),
+        ("[learning]\nepochs = [[[[1]]]]", "learning.epochs: Input should be a valid integer (found [[[[1]]]])"),
+        ("learning = 3", "learning: Input should be a valid dictionary"),
+        ("frontends = {}", "frontends: Input should be a valid tuple"),
+        ("[learning]\nlearning_rate = 1e400", "learning.learning_rate: Input should be a finite number (found inf)"),
+        ("[learning]\nlearning_rate = -inf", "learning.learning_rate: Input should be a finite number (found -inf)"),
+        ("[learning]\nepochs = 1979-05-27", "learning.epochs: Input should be a valid integer"),
+        ("a = 1\0", "is not TOML"),
+    ],
+)
+def test_hostile_files_are_one_short_line(file: Path, text: str, message: str) -> None:
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_train_config(file)
+    told = str(caught.value)
+    assert message in told
+    assert told.startswith(f"{file}: ")
+    assert "\n" not in told
+    assert len(told) < len(str(file)) + 450
 
 
 def test_parse_frontends() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import BUILDERS, FOURQ, make_csv, make_folder, make_fourq, put, wav
+from layouts import BUILDERS, FOURQ, make_csv, make_folder, make_fourq, make_synth, put, wav
 
 from emoseg.config import LogMelConfig, SegmentConfig, TrainConfig
 from emoseg.corpora import CORPORA, Corpus, load_corpus
@@ -375,8 +375,99 @@ def test_csv_given_a_folder_says_what_to_give(tmp_path: Path) -> None:
 
 
 def test_a_table_of_bytes_is_no_traceback(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="no column 'path'"):
+    with pytest.raises(CorpusError, match="line 1 holds a null character: it is no table of text"):
         load_corpus(f"csv:{put(tmp_path / 'song.wav')}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "no column 'path'; columns found: none"),
+        (b"\n" * 1_000_000, "no column 'path'; columns found: none"),
+        (b"path,label\na.wav,b\0c\n", "line 2 holds a null character"),
+        (b"path,label\n" + b"x" * 200_000 + b",a\n", "line 2: a cell has more than 131072 characters"),
+        (b'path,label\n"a.wav,b\n' + b"c,d\n" * 60_000, "a cell has more than 131072 characters; perhaps a quote"),
+        (b"path,label,Artist,artist\n", "two columns 'artist'; columns found: path, label, artist, artist"),
+        (b"path,label,split,split\n", "two columns 'split'"),
+        (b"path,path,label\n", "two columns 'path'"),
+        (b"x," * 20_000 + b"\n", "no column 'path'; columns found: x, x, "),
+        (b"path,label\na.wav," + b"l" * 6000 + b"\n", "row 2 has a cell of 6000 characters, at most 5000 are read"),
+        (b"\xff\xfep\xd8", "no column 'path'"),
+    ],
+    ids=lambda value: value[:20].decode("latin-1") if isinstance(value, bytes) else None,
+)
+def test_hostile_tables_are_one_short_line(tmp_path: Path, text: bytes, message: str) -> None:
+    table = put(tmp_path / "songs.csv", text)
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(f"csv:{table}")
+    told = str(caught.value)
+    assert told.startswith(f"{table}: ")
+    assert message in told
+    assert "\n" not in told
+    assert len(told) < len(str(table)) + 500
+
+
+def test_a_million_empty_lines_are_none(tmp_path: Path) -> None:
+    lines = b"\n".join(f"audio/{i}.wav,{'ab'[i % 2]}".encode() for i in range(8))
+    table = make_csv(tmp_path, b"path,label\n" + b"\n" * 500_000 + lines + b"\n" * 500_000)
+    assert len(load_corpus(f"csv:{table}").songs) == 8
+
+
+def test_a_table_that_is_too_large_or_no_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emoseg.corpora.tables._MOST_BYTES", 20)
+    table = make_csv(tmp_path)
+    with pytest.raises(CorpusError, match=r"songs\.csv: has 0 MB; tables of at most 0 MB are read"):
+        load_corpus(f"csv:{table}")
+    table.unlink()
+    os.mkfifo(table)
+    with pytest.raises(CorpusError, match=r"songs\.csv: is not a regular file"):
+        load_corpus(f"csv:{table}")
+
+
+def test_paths_of_all_kinds_in_a_table(tmp_path: Path) -> None:
+    """Some lead out of the table's folder, which is allowed; some are no recordings; each is told."""
+    outside = put(tmp_path / "outside" / "o.wav")
+    here = tmp_path / "here"
+    os.mkfifo(tmp_path / "pipe.wav")
+    put(here / "\x1b[31mred.wav")
+    put(here / "=1+1.wav")
+    lines = [
+        f"{outside},a",
+        "../outside/o.wav,b",
+        "../pipe.wav,a",
+        "../outside,a",
+        f"{'n' * 300}.wav,a",
+        "\x1b[31mred.wav,b",
+        "=1+1.wav,=HYPERLINK(1)",
+    ]
+    table = put(here / "songs.csv", "\n".join(["path,label", *lines]).encode())
+    corpus = load_corpus(f"csv:{table}")
+    assert {song.path.resolve() for song in corpus.songs} >= {outside.resolve(), here / "=1+1.wav"}
+    assert "=HYPERLINK(1)" in corpus.space.labels
+    errors = messages(corpus, "error")
+    assert f"{table}: row 4 gives a label to what is no recording: {here}/../pipe.wav: is not a regular file" in errors
+    assert f"{table}: row 5 gives a label to what is no recording: {here}/../outside: is a folder, not a file" in errors
+    assert f"{table}: row 6 gives a label to a missing file: {here / ('n' * 300)}.wav" in errors
+    told = f"{table}: row 7: the path has characters that do not print: '\\x1b[31mred.wav'"
+    assert told in messages(corpus, "warning")
+    assert len(errors) == 4, "and one for the file that two rows name"
+
+
+def test_a_user_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(CorpusError, match="~nobody-of-that-name/x: "):
+        load_corpus("folder:~nobody-of-that-name/x")
+    with pytest.raises(CorpusError, match="does not exist"):
+        load_corpus(f"folder:/{'x' * 5000}")
+
+
+def test_a_link_to_nowhere_is_told_by_reading_it(tmp_path: Path) -> None:
+    root = make_folder(tmp_path)
+    (root / "happy" / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    report = check_corpus(load_corpus(f"folder:{root}"), cache=tmp_path / "cache", workers=1, quiet=True)
+    assert report.unreadable == ("happy/gone.wav",)
+    assert f"{root / 'happy' / 'gone.wav'}: no such file" in messages(report.corpus, "error") + [
+        p.message for p in report.problems
+    ]
 
 
 def test_read_table_numbers_rows_by_the_line_they_end_on(tmp_path: Path) -> None:
@@ -385,6 +476,18 @@ def test_read_table_numbers_rows_by_the_line_they_end_on(tmp_path: Path) -> None
 
 
 # --- synth -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [("nan", "3"), ("0", "inf"), ("0", "1e300"), ("3", "3"), ("4", "3"), ("-1", "3")]
+)
+def test_a_section_of_no_time_is_refused(tmp_path: Path, start: str, end: str) -> None:
+    root = make_synth(tmp_path)
+    rows = (root / "truth.csv").read_text().splitlines()
+    rows[1] = f"audio/synth_0001.flac,{start},{end},Q1"
+    (root / "truth.csv").write_text("\n".join(rows))
+    with pytest.raises(CorpusError, match=r"truth\.csv: row 2: (a time is not a number|.* is no section of a song)"):
+        load_corpus(f"synth:{root}")
 
 
 @pytest.fixture

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,8 @@ from layouts import make_folder, make_fourq, make_pmemo, put, wav
 from emoseg.corpora import load_corpus
 from emoseg.corpora.check import check_corpus
 from emoseg.corpora.fingerprint import HOP_S, SAMPLE_RATE_HZ, Words, fingerprint, near_duplicates
+from emoseg.corpora.readings import Reading
+from emoseg.errors import EmosegError, EmosegWarning
 from emoseg.types import Float32
 
 RATE = 22050
@@ -154,6 +159,161 @@ def test_failures_are_tried_again(tmp_path: Path, cache: Path) -> None:
     with sqlite3.connect(cache / "readings.sqlite") as table:
         assert table.execute("SELECT COUNT(*) FROM reading").fetchone() == (7,)
     table.close()
+
+
+def _replaced(file: Path, *statements: str) -> None:
+    file.unlink()
+    with closing(sqlite3.connect(file)) as table:
+        for statement in statements:
+            table.execute(statement)
+        table.commit()
+
+
+def _overwritten(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[100:] = b"\xa5" * (len(data) - 100)
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b"this is no database, but text of some length " * 100),
+        lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+        _overwritten,
+        lambda file: _replaced(file, "CREATE TABLE reading (key TEXT PRIMARY KEY, duration REAL)"),
+        lambda file: _replaced(file, "CREATE VIEW reading AS SELECT 'a' AS key, 1.0 AS duration_s"),
+        lambda file: _replaced(
+            file,
+            "CREATE TABLE reading (key TEXT PRIMARY KEY, duration_s REAL, content TEXT, words BLOB, more TEXT)",
+        ),
+    ],
+    ids=["no database", "cut", "overwritten", "missing columns", "a view", "more columns"],
+)
+def test_a_damaged_table_of_readings_is_told_and_begun_anew(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    corpus, cache = load_corpus(f"folder:{make_folder(tmp_path / 'songs')}"), tmp_path / "cache"
+    first = check_corpus(corpus, cache=cache, workers=1, quiet=True)
+    file = cache / "readings.sqlite"
+    damage(file)
+    with pytest.warns(EmosegWarning) as told:
+        assert check_corpus(corpus, cache=cache, workers=1, quiet=True) == first
+    [line] = {str(warning.message) for warning in told}
+    assert line.startswith(f"{file}: is damaged (")
+    assert line.endswith("it begins anew, and recordings are read again")
+    with closing(sqlite3.connect(file)) as table:
+        assert table.execute("SELECT COUNT(*) FROM reading").fetchone() == (8,)
+    assert check_corpus(corpus, cache=cache, workers=1, quiet=True) == first
+    assert [path.name for path in cache.iterdir()] == ["readings.sqlite"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "duration_s = 'long'",
+        "duration_s = NULL",
+        "duration_s = 9e999",
+        "content = 7",
+        "words = x'010203'",
+        "words = 'a'",
+    ],
+)
+def test_a_damaged_row_is_read_again(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    corpus = load_corpus(f"folder:{make_folder(tmp_path)}")
+    first = check_corpus(corpus, cache=cache, workers=1, quiet=True)
+    with closing(sqlite3.connect(cache / "readings.sqlite")) as table:
+        table.execute(f"UPDATE reading SET {change} WHERE rowid <= 3")
+        table.commit()
+    from emoseg.corpora import readings
+
+    decoded: list[Path] = []
+    decode = readings._decode
+    monkeypatch.setattr(readings, "_decode", lambda path: decoded.append(path) or decode(path))  # type: ignore[func-returns-value]
+    assert check_corpus(corpus, cache=cache, workers=1, quiet=True) == first
+    assert len(decoded) == 3
+    assert check_corpus(corpus, cache=cache, workers=1, quiet=True) == first
+    assert len(decoded) == 3
+
+
+def test_a_table_that_another_process_has_is_not_used(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emoseg.corpora.readings._TIMEOUT_S", 0.01)
+    corpus = load_corpus(f"folder:{make_folder(tmp_path)}")
+    first = check_corpus(corpus, cache=cache, workers=1, quiet=True)
+    with closing(sqlite3.connect(cache / "readings.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.warns(EmosegWarning, match=r"readings\.sqlite: another process has it; nothing is kept"):
+            assert check_corpus(corpus, cache=cache, workers=1, quiet=True) == first
+
+
+def test_a_full_disk_for_readings_is_one_line(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite has words of its own for it, here those of a table that must not grow."""
+    corpus = load_corpus(f"folder:{make_folder(tmp_path)}")
+    connect = sqlite3.connect
+
+    def small(*args: object, **options: object) -> sqlite3.Connection:
+        connection = connect(*args, **options)  # type: ignore[call-overload]
+        connection.execute("PRAGMA max_page_count = 2")
+        return connection
+
+    long = np.zeros(4000, dtype=np.uint32)
+    reading = Reading(1.0, "0" * 32, long)
+    monkeypatch.setattr("emoseg.corpora.readings._decode", lambda path: reading)
+    monkeypatch.setattr("emoseg.corpora.readings.sqlite3.connect", small)
+    with pytest.raises(EmosegError, match=r"readings\.sqlite: cannot be written: database or disk is full"):
+        check_corpus(corpus, cache=cache, workers=1, quiet=True)
+
+
+def test_a_full_disk_for_fingerprints_is_one_line(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("emoseg.corpora.check.tempfile.TemporaryFile", lambda **_: Full())
+    with pytest.raises(EmosegError, match=f"^{cache}: cannot be written: No space left on device$"):
+        check_corpus(load_corpus(f"folder:{make_folder(tmp_path)}"), cache=cache, workers=1, quiet=True)
+
+
+def test_a_table_of_readings_that_is_no_file(tmp_path: Path) -> None:
+    corpus, cache = load_corpus(f"folder:{make_folder(tmp_path / 'songs')}"), tmp_path / "cache"
+    (cache / "readings.sqlite").mkdir(parents=True)
+    with pytest.raises(EmosegError, match=r"readings\.sqlite: is a folder, not a file"):
+        check_corpus(corpus, cache=cache, workers=1, quiet=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EmosegError, match="file: cannot be written: File exists"):
+        check_corpus(corpus, cache=tmp_path / "file", workers=1, quiet=True)
+
+
+def test_a_recording_that_changes_while_it_is_read_is_told(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder(tmp_path)
+    from emoseg.corpora import readings
+
+    decode = readings._decode
+
+    def changing(path: Path) -> Reading:
+        found = decode(path)
+        if path.name == "0.wav":
+            put(path, wav(3.0, seed=99))
+        return found
+
+    monkeypatch.setattr(readings, "_decode", changing)
+    report = check_corpus(load_corpus(f"folder:{root}"), cache=cache, workers=1, quiet=True)
+    name = "happy/album 0/0.wav"
+    assert report.unreadable == (name,)
+    assert f"{root / name}: changed while it was read" in [problem.message for problem in report.problems]
+
+
+def test_processes_read_the_same_as_one(tmp_path: Path) -> None:
+    for i in range(24):
+        put(tmp_path / "songs" / ("a", "b")[i % 2] / f"{i}.wav", b"no sound" if i == 5 else wav(2.0, seed=i))
+    corpus = load_corpus(f"folder:{tmp_path / 'songs'}")
+    one, two = (
+        check_corpus(corpus, cache=tmp_path / f"cache {workers}", workers=workers, quiet=True) for workers in (1, 2)
+    )
+    assert one == two
+    assert one.unreadable == ("b/5.wav",)
 
 
 def test_a_recording_that_is_cut_off_is_told(tmp_path: Path, cache: Path) -> None:

@@ -29,7 +29,7 @@ from emoseg.corpora.label_noise import label_noise, write_figure
 from emoseg.corpora.ratings import Rating, RatingRule, RatingsOverTime, Scale, Thresholds
 from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.truth import segment_truth
-from emoseg.errors import ConfigError, CorpusError
+from emoseg.errors import ConfigError, CorpusError, EmosegError
 from emoseg.evaluation import Protocol, evaluate
 from emoseg.frontends.store import FeatureTable
 from emoseg.metrics import auroc
@@ -169,11 +169,39 @@ def test_tables_and_json(tmp_path: Path) -> None:
     assert len(data["by_distance"]) == 5
 
 
-@pytest.mark.parametrize("segment_s", [0.0, -1.0, math.nan, math.inf])
-def test_a_length_is_above_zero(tmp_path: Path, segment_s: float) -> None:
+@pytest.mark.parametrize("segment_s", [0.0, -1.0, math.nan, math.inf, -math.inf, 1e-300, 0.05, 3601.0, 1e300])
+def test_a_length_is_one_that_can_be_counted(tmp_path: Path, segment_s: float) -> None:
     corpus = load_corpus(f"pmemo:{make_pmemo(tmp_path)}")
-    with pytest.raises(ConfigError, match="must be above 0 s"):
+    with pytest.raises(ConfigError, match=r"^segment \S+: must be from 0\.1 to 3600 s$"):
         label_noise(corpus, segment_s=segment_s)
+    with pytest.raises(ConfigError, match=r"^segment \S+: must be from 0\.1 to 3600 s$"):
+        label_noise(corpus, lengths_s=[segment_s])
+
+
+def test_many_short_windows_of_many_ratings_are_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    times = tuple((0.5 * np.arange(40)).tolist())
+    ratings = RatingsOverTime(times, 0.5, tuple(rng.uniform(-1, 1, 40)), tuple(rng.uniform(-1, 1, 40)))
+    windows = ratings.windows(0.3)
+    whole = ratings.over(*windows)
+    monkeypatch.setattr("emoseg.corpora.ratings._MOST_AT_ONCE", 100)
+    parts = ratings.over(*windows)
+    np.testing.assert_allclose(parts.valence, whole.valence, rtol=1e-12)
+    np.testing.assert_allclose(parts.arousal, whole.arousal, rtol=1e-12)
+    np.testing.assert_array_equal(parts.known, whole.known)
+
+
+def test_a_figure_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = pytest.importorskip("matplotlib.figure")
+    noise = label_noise(load_corpus(f"pmemo:{make_pmemo(tmp_path / 'corpus')}"), segment_s=2.0)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figure.Figure, "savefig", full)
+    with pytest.raises(EmosegError, match=r"noise\.png: cannot be written: No space left on device"):
+        write_figure(noise, tmp_path / "noise.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 
 def test_a_corpus_that_does_not_know(tmp_path: Path) -> None:
@@ -190,7 +218,7 @@ def test_the_figure_is_a_picture(tmp_path: Path) -> None:
     assert (tmp_path / "noise.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ConfigError, match=r"noise\.mp3: the suffix must name a picture format"):
         write_figure(noise, tmp_path / "noise.mp3")
-    assert not list(tmp_path.glob(".*.part"))
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.data

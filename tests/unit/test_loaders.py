@@ -452,6 +452,78 @@ def test_vgmidi_json_that_is_another(tmp_path: Path, text: str) -> None:
         load_corpus(f"vgmidi:{tmp_path}")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"pieces": {"a": ' + "9" * 5000 + '}, "annotations": {}}', '{"pieces": [1], "annotations": 2}'],
+)
+def test_vgmidi_json_made_to_do_harm(tmp_path: Path, text: str) -> None:
+    table = put(make_vgmidi(tmp_path) / "labelled" / "annotations" / "vgmidi_raw_1.json", text.encode())
+    with pytest.raises(CorpusError, match=f"{table.name}: is not VGMIDI's JSON") as caught:
+        load_corpus(f"vgmidi:{tmp_path}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"measures": 1e999}, "piece0_0: cannot convert float infinity to integer"),
+        ({"measures": 10**9}, "piece0_0: 8 and 8 values for 1000000000 measures"),
+        ({"duration": float("nan")}, "piece0: no listener, measure or duration"),
+        ({"duration": 1e999}, "piece0: no listener, measure or duration"),
+        ({"duration": 1e300}, "piece0: no listener, measure or duration"),
+        ({"midi": None}, "piece0: "),
+    ],
+)
+def test_vgmidi_pieces_of_no_length_are_told(tmp_path: Path, about: dict[str, object], message: str) -> None:
+    table = make_vgmidi(tmp_path) / "labelled" / "annotations" / "vgmidi_raw_1.json"
+    content = json.loads(table.read_text())
+    content["pieces"]["piece0"] |= about
+    table.write_text(json.dumps(content))
+    corpus = load_corpus(f"vgmidi:{tmp_path}")
+    assert any(p.severity == "error" and f"{table}: {message}" in p.message for p in corpus.problems)
+    assert "Game_0" not in labels(corpus)
+
+
+def test_vgmidi_values_that_no_number_holds_are_told(tmp_path: Path) -> None:
+    table = make_vgmidi(tmp_path) / "labelled" / "annotations" / "vgmidi_raw_1.json"
+    content = json.loads(table.read_text())
+    content["annotations"]["piece0_0"]["valence"][3] = 10**400
+    content["annotations"]["piece0_1"]["valence"][3] = float("nan")
+    table.write_text(json.dumps(content))
+    corpus = load_corpus(f"vgmidi:{tmp_path}")
+    assert told(corpus, "piece0_0: int too large to convert to float; this listener is left out") == "error"
+    assert told(corpus, "piece0_1: a value lies outside the scale") == "error"
+    assert "Game_0" in labels(corpus)
+
+
+def test_vgmidi_that_is_a_pipe(tmp_path: Path) -> None:
+    table = make_vgmidi(tmp_path) / "labelled" / "annotations" / "vgmidi_raw_1.json"
+    table.unlink()
+    os.mkfifo(table)
+    with pytest.raises(CorpusError, match=r"vgmidi_raw_1\.json: is not a regular file"):
+        load_corpus(f"vgmidi:{tmp_path}")
+
+
+def test_moments_beyond_a_day_are_told(tmp_path: Path) -> None:
+    edit(make_pmemo(tmp_path / "p") / "annotations" / "dynamic_annotations.csv", "2,16.0,0.8,0.8", "2,1e300,0.8,0.8")
+    corpus = load_corpus(f"pmemo:{tmp_path / 'p'}")
+    assert told(corpus, "song 2: the time 1e+300 s is not from 0 to 86400; the row is left out") == "error"
+    root = make_emomusic(tmp_path / "e")
+    table = root / "annotations" / "valence_cont_average.csv"
+    edit(table, "sample_15500ms", f"sample_{'9' * 400}ms")
+    corpus = load_corpus(f"emomusic:{root}")
+    assert all(
+        "is later than 86400 s; the moment is left out" in p.message for p in corpus.problems if "sample_" in p.message
+    )
+    assert sum("sample_" in p.message for p in corpus.problems) == 16
+
+
+@pytest.mark.parametrize("threshold", ["nan", "inf", "-inf", "1e400", "5/nan", "5/4/3", "", "/"])
+def test_a_threshold_that_is_no_number(threshold: str) -> None:
+    with pytest.raises(ConfigError, match="must be middle, mean, a value, or VALENCE/AROUSAL"):
+        CorpusOptions(threshold=threshold)
+
+
 def test_numbers() -> None:
     assert [number(text) for text in ("1", "-0.5", "0,25", "1e-3")] == [1.0, -0.5, 0.25, 0.001]
     for text in ("", "inf", "nan", "1,2,3", "1.000,5", "one"):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +12,15 @@ import soundfile
 
 from emoseg.audio import SegmentReader
 from emoseg.config import DescriptorsConfig, LogMelConfig, SegmentConfig
-from emoseg.errors import AudioError, ConfigError
-from emoseg.frontends import build_frontend
+from emoseg.errors import AudioError, ConfigError, EmosegError, EmosegWarning
+from emoseg.frontends import Descriptors, LogMel, build_frontend, compute_features
 from emoseg.frontends.store import FeatureTable, default_cache, load_features
+from emoseg.types import Float32
 
 SEGMENT = SegmentConfig(sample_rate_hz=8000, length_s=1.0, hop_s=1.0, min_duration_s=0.5)
 LOGMEL = LogMelConfig(bands=8, fft=512, hop=256, fmax_hz=4000)
 DESCRIPTORS = DescriptorsConfig(fft=512, hop=128)
+SHAPE = (8, 30)
 
 
 def song(path: Path, *, seed: int, seconds: float = 2.0) -> Path:
@@ -150,21 +155,200 @@ def _flip(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
+def _with_header(header: bytes) -> bytes:
+    """Return a store file whose features have such a header of the .npy format and no numbers."""
+    file = io.BytesIO()
+    np.savez(file, start_s=np.zeros(2), end_s=np.zeros(2))
+    with zipfile.ZipFile(file, "a") as archive:
+        padded = header.ljust(118) + b"\n"
+        archive.writestr("features.npy", b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded)
+    return file.getvalue()
+
+
+def _with(**arrays: Any) -> bytes:
+    """Return a whole store file of two segments, with some arrays other than they should be."""
+    file = io.BytesIO()
+    whole = {"features": np.zeros((2, *SHAPE), np.float16), "start_s": np.arange(2.0), "end_s": np.arange(2.0) + 1}
+    np.savez(file, **(whole | arrays))
+    return file.getvalue()
+
+
+def _deflated() -> bytes:
+    """Return a small file that unpacks to a large one."""
+    file = io.BytesIO()
+    np.savez_compressed(file, features=np.zeros((10**6, *SHAPE), np.float16), start_s=np.zeros(1), end_s=np.zeros(1))
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     "damage",
-    [_cut, _flip, lambda _: b"", lambda _: b"no archive", lambda _: b"PK\x03\x04", lambda data: data[:-1]],
-    ids=["cut", "one bit", "empty", "other", "start only", "last byte"],
+    [
+        _cut,
+        _flip,
+        lambda _: b"",
+        lambda _: b"no archive",
+        lambda _: b"PK\x03\x04",
+        lambda data: data[:-1],
+        lambda _: _with_header(b"{'descr': '<f2', 'fortran_order': False, 'shape': (10000000000000, 8, 30)}"),
+        lambda _: _with_header(b"{'descr': '<f2', 'fortran_order': False, 'shape': (-1, 8, 30)}"),
+        lambda _: _with_header(b"{'descr': '<f2', 'fortran_order': False, 'shape': (" + b"9" * 90),
+        lambda _: _with_header(b"(" * 110),
+        lambda _: _with_header(b"\xff\x00"),
+        lambda _: _with_header(b"{'descr': '|O', 'fortran_order': False, 'shape': ()}"),
+        lambda _: _with(features=np.array([{"a": 1}, {}], dtype=object)),
+        lambda _: _with(features=np.zeros((2, *SHAPE), np.float32)),
+        lambda _: _with(features=np.zeros((3, *SHAPE), np.float16)),
+        lambda _: _with(features=np.zeros((2, 3), np.float16)),
+        lambda _: _with(features=np.full((2, *SHAPE), np.inf, np.float16)),
+        lambda _: _with(start_s=np.zeros(())),
+        lambda _: _with(start_s=np.full(2, np.nan)),
+        lambda _: _with(more=np.zeros(1)),
+        lambda _: _deflated(),
+    ],
+    ids=[
+        *("cut", "one bit", "empty", "other", "start only", "last byte", "claims 4 PB", "negative", "token", "nested"),
+        *("not text", "object", "pickled", "other type", "more segments", "fewer dimensions", "infinite"),
+        *("no times", "not a number", "more arrays", "deflated"),
+    ],
 )
-def test_a_damaged_file_is_computed_again(paths: list[Path], cache: Path, decoded: list[str], damage: Any) -> None:
+def test_a_damaged_file_is_told_and_computed_again(
+    paths: list[Path], cache: Path, decoded: list[str], damage: Any
+) -> None:
     first = load(paths, cache)
     for file in files(cache):
         file.write_bytes(damage(file.read_bytes()))
     decoded.clear()
-    assert same(load(paths, cache), first)
+    with pytest.warns(EmosegWarning) as told:
+        assert same(load(paths, cache), first)
+    assert sorted(str(w.message) for w in told) == sorted(
+        f"{f}: is damaged; it is computed again" for f in files(cache)
+    )
     assert len(decoded) == 3
     decoded.clear()
     assert same(load(paths, cache), first)
     assert decoded == [], "the damaged files were replaced"
+
+
+def test_frontends_that_tell_other_times_are_computed_again(paths: list[Path], cache: Path) -> None:
+    both = [LOGMEL, DESCRIPTORS]
+    first = load(paths[:1], cache, frontends=both)
+    [file] = [file for file in files(cache) if np.load(file)["features"].ndim == 2]
+    with np.load(file) as data:
+        np.savez(file, features=data["features"], start_s=data["start_s"] + 1, end_s=data["end_s"])
+    with pytest.warns(EmosegWarning, match="is damaged; it is computed again"):
+        assert same(load(paths[:1], cache, frontends=both), first)
+
+
+def test_a_recording_that_changes_while_it_is_read_is_refused(
+    paths: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its features are of the old content, and must not be found under the new one."""
+    swaps = iter([True])
+
+    def reader(path: Path, *, segment: SegmentConfig) -> Any:
+        yield from SegmentReader(path, segment=segment)
+        if path == paths[1] and next(swaps, False):
+            song(paths[1], seed=99, seconds=3.0)
+
+    monkeypatch.setattr("emoseg.frontends.store.SegmentReader", reader)
+    table = load(paths, cache)
+    assert table.failures == {1: f"{paths[1]}: changed while it was read"}
+    assert set(table.recording.tolist()) == {0, 2}
+    assert len(files(cache)) == 2
+    assert same(load(paths, cache), load(paths, cache.with_name("other")))
+
+
+def test_a_recording_that_is_only_touched_while_it_is_read_is_refused(
+    paths: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reader(path: Path, *, segment: SegmentConfig) -> Any:
+        yield from SegmentReader(path, segment=segment)
+        os.utime(path, ns=(1, 1))
+
+    monkeypatch.setattr("emoseg.frontends.store.SegmentReader", reader)
+    with pytest.raises(AudioError, match=r"0\.wav: changed while it was read"):
+        load(paths[:1], cache)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_refused(
+    paths: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    compute = Descriptors.__call__
+
+    def sometimes(self: Descriptors, segments: Float32) -> Float32:
+        found = compute(self, segments)
+        if len(segments) == 3:
+            found[1, 7] = value
+        return found
+
+    monkeypatch.setattr(Descriptors, "__call__", sometimes)
+    table = load(paths, cache, frontends=[LOGMEL, DESCRIPTORS])
+    name = (build_frontend(DESCRIPTORS, SEGMENT).feature_names or ())[7]
+    message = f"{paths[1]}: the frontend descriptors gives a number that is not finite: {name}"
+    assert table.failures == {1: message}
+    assert set(table.recording.tolist()) == {0, 2}
+    assert len(files(cache)) == 4
+    with pytest.raises(AudioError, match="the frontend descriptors") as caught:
+        compute_features([build_frontend(DESCRIPTORS, SEGMENT)], np.zeros((3, 8000), dtype=np.float32))
+    assert caught.value.kind == "nonfinite"
+
+
+def test_half_precision_does_not_make_numbers_infinite(
+    paths: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = LogMel.__call__
+    monkeypatch.setattr(LogMel, "__call__", lambda self, segments: compute(self, segments) * np.float32(1e5))
+    with pytest.raises(AudioError, match=r"0\.wav: the frontend logmel gives a number that is not finite"):
+        load(paths, cache)
+
+
+def test_sound_that_is_too_loud_is_one_line(cache: Path, tmp_path: Path) -> None:
+    loud = tmp_path / "loud.wav"
+    soundfile.write(loud, np.full(16000, 1e38, dtype=np.float32), 8000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"loud\.wav: "):
+        load([loud], cache, frontends=[DESCRIPTORS])
+
+
+def test_a_pipe_is_refused_without_waiting_for_its_writer(paths: list[Path], cache: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    table = load([*paths, tmp_path / "pipe.wav", tmp_path], cache)
+    assert table.failures == {
+        3: f"{tmp_path / 'pipe.wav'}: is not a regular file",
+        4: f"{tmp_path}: is a folder, not a file",
+    }
+
+
+def test_half_written_files_of_a_killed_run_go(paths: list[Path], cache: Path) -> None:
+    load(paths, cache)
+    file = next(iter(files(cache)))
+    left = file.with_name(".emoseg-0123456789abcdef.tmp")
+    left.write_bytes(b"half")
+    load(paths, cache)
+    assert left.exists(), "nothing had to be computed"
+    file.unlink()
+    load(paths, cache)
+    assert not left.exists()
+    assert len(files(cache)) == 3
+
+
+@pytest.mark.parametrize("at", ["folder", "table"])
+def test_a_full_disk_is_one_line(paths: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    if at == "folder":
+        cache.mkdir()
+        (cache / "features").write_text("a file where the folder of the store should be")
+        with pytest.raises(EmosegError, match=r"features/.*: cannot be made: Not a directory"):
+            load(paths, cache)
+        return
+
+    class Full(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    load(paths, cache)
+    monkeypatch.setattr("emoseg.frontends.store.tempfile.TemporaryFile", lambda **_: Full())
+    with pytest.raises(EmosegError, match="features: cannot be written: No space left on device"):
+        load(paths, cache)
 
 
 def test_failures_are_told_and_stop_nothing(paths: list[Path], cache: Path, tmp_path: Path) -> None:
@@ -203,7 +387,7 @@ def test_no_temporary_file_stays(paths: list[Path], cache: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(EmosegError, match=r"\.npz: cannot be written: No space left"):
         load(paths, cache, frontends=[DESCRIPTORS])
     assert {path.suffix for path in files(cache)} == {".npz"}
     assert len(files(cache)) == 3

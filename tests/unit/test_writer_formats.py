@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -53,7 +54,7 @@ def test_parquet_holds_a_row_a_segment_of_all_recordings(tmp_path: Path) -> None
     [file] = (tmp_path / "out").iterdir()
     rows = pq.read_table(file).to_pylist()
     assert file.name == "emotions.parquet"
-    assert [row["path"] for row in rows] == ["a.mp3"] * 4 + ["b \ufffd.mp3"] * 4
+    assert [row["path"] for row in rows] == ["a.mp3"] * 4 + ["b \\xe9.mp3"] * 4
     assert [row["segment"] for row in rows[:4]] == [0, 1, 2, 3]
     assert (rows[0]["label"], rows[0]["sound"], rows[0]["p_Q1"], rows[0]["valence"]) == ("speech", "speech", None, None)
     row = rows[3]
@@ -75,17 +76,24 @@ def test_parquet_tells_its_version_space_and_rules(tmp_path: Path) -> None:
     assert "below 0.90" in about["rules"]["unsure"]
 
 
-def test_parquet_reads_in_duckdb_and_pandas(tmp_path: Path) -> None:
-    with collection(tmp_path, format="parquet") as table:
+def two_songs(folder: Path) -> Path:
+    with collection(folder, format="parquet") as table:
         table.add(make_analysis("a.mp3"))
         table.add(make_analysis("b.mp3"))
-    file = tmp_path / "emotions.parquet"
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.read_parquet(file)
+    return folder / "emotions.parquet"
+
+
+def test_parquet_reads_in_pandas(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="needs pandas, of the extra dev")
+    frame = pandas.read_parquet(two_songs(tmp_path))
     assert frame.groupby("path", observed=True)["p_Q1"].mean().tolist() == pytest.approx(
         [(0.8 + 0.8 + 0.2 / 3) / 3] * 2
     )
-    duckdb = pytest.importorskip("duckdb")
+
+
+def test_parquet_reads_in_duckdb(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb", reason="needs the extra library")
+    file = two_songs(tmp_path)
     found = duckdb.sql(f"select span, count(*) from '{file}' group by span order by span").fetchall()
     assert found == [("Q1", 4), ("Q2", 2), ("speech", 2)]
 
@@ -130,21 +138,22 @@ def test_json_lines_hold_a_line_a_recording_and_failures_too(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("format", sorted(COLLECTIONS))
-def test_a_collection_that_fails_leaves_nothing_and_keeps_the_old_file(format: str, tmp_path: Path) -> None:
+def test_a_collection_that_is_interrupted_holds_what_was_done(format: str, tmp_path: Path) -> None:
     with collection(tmp_path, format=format) as table:
-        table.add(make_analysis())
-    [file] = tmp_path.iterdir()
-    before = file.read_bytes()
+        table.add(make_analysis("before.mp3"))
 
     def interrupted() -> None:
         with collection(tmp_path, format=format) as table:
-            table.add(make_analysis("other.mp3"))
+            table.add(make_analysis("done.mp3"))
             raise KeyError("stop")
 
     with pytest.raises(KeyError, match="stop"):
         interrupted()
-    assert [f.name for f in tmp_path.iterdir()] == [COLLECTIONS[format]]
-    assert file.read_bytes() == before
+    [file] = tmp_path.iterdir()
+    if format == "parquet":
+        assert {row["path"] for row in pq.read_table(file).to_pylist()} == {"done.mp3"}
+    else:
+        assert json.loads(file.read_text(encoding="utf-8"))["path"] == "done.mp3"
 
 
 @pytest.mark.parametrize("format", sorted(COLLECTIONS))
@@ -160,27 +169,25 @@ def test_an_unknown_collection_is_refused(tmp_path: Path) -> None:
 
 
 FULL_DISK = """
-import resource, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+import pickle, resource, sys
 from dataclasses import replace
-from test_writer_formats import make_analysis
+from pathlib import Path
 from emoseg.errors import EmosegError
 from emoseg.writers import collection, write
-out, format = Path(sys.argv[2]), sys.argv[3]
-big = make_analysis()
-big = replace(big, segments=big.segments[1:2] * 3000)
+big, out, format = pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]), sys.argv[3]
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # every file is refused beyond 4 KB, as by a full disk
 try:
     if format in ("jsonl", "parquet"):
         with collection(out, format=format) as table:
+            table.add(replace(big, path="small.mp3", segments=big.segments[:4]))
             for i in range(200):
                 table.add(replace(big, path=f"{i}.mp3"))
     else:
         write(big, out, format=format)
 except EmosegError as error:
     print(error)
-print([file.name for file in out.iterdir()])
+left = [(file.name, file.read_text().count("small.mp3"), file.read_text()[-1:]) for file in out.iterdir()]
+print(left)
 """
 
 
@@ -188,13 +195,17 @@ print([file.name for file in out.iterdir()])
 @pytest.mark.parametrize("format", ["jsonl", "parquet", "json", "png"])
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(format: str, tmp_path: Path) -> None:
     if format == "png":
-        pytest.importorskip("matplotlib")
-    arguments = [str(Path(__file__).parent), str(tmp_path), format]
+        pytest.importorskip("matplotlib", reason="needs the extra plot")
+    big, out = tmp_path / "big.pickle", tmp_path / "out"
+    big.write_bytes(pickle.dumps(replace(make_analysis(), segments=make_analysis().segments[1:2] * 3000)))
+    out.mkdir()
+    arguments = [str(big), str(out), format]
     done = subprocess.run([sys.executable, "-c", FULL_DISK, *arguments], capture_output=True, text=True, check=True)
     message, left = done.stdout.splitlines()
-    assert message.startswith(str(tmp_path))
+    assert message.startswith(str(out))
     assert ": cannot be written: " in message
-    assert left == "[]"
+    # JSON Lines end with the last whole line; everything else is whole or not there.
+    assert left == (r"[('emotions.jsonl', 1, '\n')]" if format == "jsonl" else "[]")
 
 
 def test_the_parquet_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -210,7 +221,7 @@ def test_the_parquet_file_appears_when_it_is_whole(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of jsonschema, by jams
 def test_jams_is_valid_and_says_what_the_analysis_says(tmp_path: Path) -> None:
-    jams = pytest.importorskip("jams")
+    jams = pytest.importorskip("jams", reason="needs jams, of the extra dev")
     file = write(make_analysis(), tmp_path, format="jams")
     assert file.name == "one.mp3.jams"
     document = jams.load(str(file), validate=True, strict=True)
@@ -237,12 +248,12 @@ def test_jams_without_axes_has_no_mood_in_the_plane() -> None:
 
 
 def picture(data: bytes) -> np.ndarray:
-    image = pytest.importorskip("matplotlib.image")
+    image = pytest.importorskip("matplotlib.image", reason="needs the extra plot")
     return np.asarray(image.imread(io.BytesIO(data), format="png"))
 
 
 def test_png_shows_the_spans_in_their_colours(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
     file = write(make_analysis("x/$a^b$ 日本.mp3"), tmp_path, format="png")
     image = picture(file.read_bytes())
     assert image.shape[:2] == (930, 1500)
@@ -260,7 +271,7 @@ def test_png_shows_the_spans_in_their_colours(tmp_path: Path) -> None:
 
 
 def test_png_of_a_space_without_axes_and_of_a_single_segment(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
     one = make_analysis(space=MOODS)
     one = replace(one, segments=one.segments[1:2], spans=one.spans[1:2], peaks=one.peaks[:0])
     assert picture(write(one, tmp_path, format="png").read_bytes()).shape[:2] == (930, 1500)

@@ -7,6 +7,7 @@ import io
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 
@@ -32,6 +33,8 @@ from emoseg.writers.html import render_report
 from emoseg.writers.json_lines import dumps, to_json
 
 MOODS = EmotionSpace.from_labels(["calm", "epic", "tense"])
+needs_plot = pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs the extra plot")
+FORMAT_NAMES = [pytest.param(name, marks=needs_plot if name == "png" else ()) for name in sorted(FORMATS)]
 
 
 def make_analysis(
@@ -177,7 +180,7 @@ def test_json_of_a_space_without_axes_has_nulls() -> None:
     assert data["space"]["axes"]["epic"] == {"valence": None, "arousal": None}
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", FORMAT_NAMES)
 def test_numbers_that_are_not_finite_are_refused_with_the_file(format: str, tmp_path: Path) -> None:
     analysis = make_analysis()
     segments = (replace(analysis.segments[0], probabilities=(float("nan"), 0.0, 0.0, 0.0)), *analysis.segments[1:])
@@ -190,7 +193,7 @@ def test_numbers_that_are_not_finite_are_refused_with_the_file(format: str, tmp_
 def test_json_is_one_line_of_utf_8_even_for_a_file_name_that_is_not() -> None:
     line = dumps(make_analysis(path="caf\udce9\n.mp3"))
     assert "\n" not in line
-    assert json.loads(line.encode())["path"] == "caf\ufffd\n.mp3"
+    assert json.loads(line.encode())["path"] == "caf\\xe9\n.mp3"
 
 
 # CSV, Audacity, Sonic Visualiser
@@ -283,7 +286,7 @@ def test_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
         write(make_analysis(), tmp_path, format="xml")
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", FORMAT_NAMES)
 def test_write_makes_folders_and_replaces(format: str, tmp_path: Path) -> None:
     target = tmp_path / "out" / "songs" / ("one.mp3" + FORMATS[format].suffix)
     target.parent.mkdir(parents=True)
@@ -411,7 +414,7 @@ def test_table_fits_80_columns_and_reads_without_colour() -> None:
     text = show(results)
     lines = [line.rstrip() for line in text.splitlines()]
     assert max(len(line) for line in lines) <= 80
-    assert " 1122344" in lines
+    assert "1122344" in lines
     strip = lines[next(i for i, line in enumerate(lines) if "long.flac" in line) + 1].strip()
     assert len(strip) == 30
     assert set(strip) <= {"1", "2"}
@@ -450,7 +453,7 @@ def test_space_without_axes_says_nothing_of_valence() -> None:
 
 def test_table_of_a_broadcast_has_marks_for_all_and_tells_the_rules() -> None:
     text = show([make_broadcast()])
-    assert " ::?111." in text
+    assert "::?111." in text
     assert "? unsure   : speech   . silence" in text
     assert "unsure: the most probable label has a probability below 0.50" in text
     assert "speech, noise, test tones and silence are found in the sound itself" in text

@@ -2,6 +2,7 @@
 
 from emoseg.batch.manifest import Failure, Manifest
 from emoseg.batch.merge import MergeReport, merge
-from emoseg.batch.run import BatchReport, Shard, run_batch
+from emoseg.batch.run import BatchReport, run_batch
+from emoseg.batch.shards import Shard
 
 __all__ = ["BatchReport", "Failure", "Manifest", "MergeReport", "Shard", "merge", "run_batch"]

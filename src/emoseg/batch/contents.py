@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.dataset
+
 from emoseg.batch.manifest import Failure, Manifest, Settings
-from emoseg.batch.tables import SONGS, part_file, schemas
+from emoseg.batch.tables import SONGS, Part, part_file, part_problem, schemas
+from emoseg.console import one_line
 from emoseg.errors import EmosegError
 from emoseg.types import EmotionSpace
 
@@ -27,7 +31,7 @@ class Contents:
         Songs in each state; ``done`` counts those in the tables or waiting for them.
     waiting : int
         Songs that are done, but not in the tables, because a batch was interrupted.
-    parts : tuple of int
+    parts : tuple of Part
     failures : tuple of Failure
     paths : dict of str to str
         The path of each song below the root, in the form that opens its file.
@@ -37,7 +41,7 @@ class Contents:
     settings: Settings
     counts: dict[str, int]
     waiting: int
-    parts: tuple[int, ...]
+    parts: tuple[Part, ...]
     failures: tuple[Failure, ...]
     paths: dict[str, str]
 
@@ -51,29 +55,72 @@ class Contents:
         """The emotion space of all rows."""
         return EmotionSpace.from_json(self.settings.space)
 
-    def table(self, name: str) -> Any:
-        """Return a table as a pyarrow data set, read as it is used.
+    def file(self, song_id: str) -> Path:
+        """Return the file of a song that is in the tables.
 
         Raises
         ------
         EmosegError
-            A file of it is missing.
+            The manifest does not know the song.
         """
-        from pyarrow import dataset
+        if song_id not in self.paths:
+            raise EmosegError(f"{self.out}: its manifest does not know the song {song_id}; 'emoseg batch' mends it")
+        return self.root / self.paths[song_id]
 
+    def table(self, name: str) -> Any:
+        """Return a table as a pyarrow data set, read as it is used; see `reading`.
+
+        Raises
+        ------
+        EmosegError
+            A file of it is missing or damaged.
+        """
+        self.require_parts(name)
         schema = schemas(self.space)[name]
-        files = [part_file(self.out, name, part) for part in self.parts]
-        for file in files:
-            if not file.is_file():
-                raise EmosegError(f"{file}: is missing; 'emoseg batch' makes it again")
+        files = [str(part_file(self.out, name, part.number)) for part in self.parts]
         if not files:
-            return dataset.dataset(schema.empty_table())
-        return dataset.dataset([str(file) for file in files], schema=schema, format="parquet")
+            return pa.dataset.dataset(schema.empty_table())
+        return pa.dataset.dataset(files, schema=schema, format="parquet")
+
+    def require_parts(self, *names: str) -> None:
+        """Check the files of tables, by default of both, against the checksums in the manifest.
+
+        Raises
+        ------
+        EmosegError
+            A file is missing or damaged.
+        """
+        for part in self.parts:
+            if problem := part_problem(self.out, part, *names):
+                raise EmosegError(f"{problem}; 'emoseg batch' mends it")
+
+    @contextmanager
+    def reading(self, *errors: type[Exception]) -> Iterator[None]:
+        """Tell in one line what goes wrong while rows are read: a file may be lost after `table` has checked it.
+
+        Parameters
+        ----------
+        *errors : type
+            Exceptions of the library that reads, beside those of pyarrow.
+        """
+        try:
+            yield
+        except (pa.ArrowException, OSError, *errors) as error:
+            self.require_parts()
+            raise EmosegError(f"{self.out}: cannot be read: {one_line(str(error))}") from error
 
     def songs(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Yield the file and the row of each song, sorted by path."""
-        for row in self.table(SONGS).to_table().sort_by("path").to_pylist():
-            yield self.root / self.paths[row["song_id"]], row
+        """Yield the file and the row of each song, sorted by path.
+
+        Raises
+        ------
+        EmosegError
+            The table cannot be read.
+        """
+        with self.reading():
+            rows = self.table(SONGS).to_table().sort_by("path").to_pylist()
+        for row in rows:
+            yield self.file(row["song_id"]), row
 
 
 def read_contents(out: Path) -> Contents:
@@ -82,10 +129,11 @@ def read_contents(out: Path) -> Contents:
     Raises
     ------
     EmosegError
-        `out` is no library of this version.
+        `out` is no library of this version, or its manifest is damaged.
     """
     try:
-        with closing(Manifest.open(out)) as manifest:
+        with closing(Manifest.open(out)) as manifest, manifest.snapshot():
+            manifest.check()
             return Contents(
                 out=out,
                 settings=manifest.settings,

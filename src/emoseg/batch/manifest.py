@@ -6,11 +6,15 @@ whatever was done stays done, and what was not is done by the next run.
 
 States of a recording: ``todo``, ``done``, ``failed``, ``gone`` (its file vanished; its rows leave the tables, but its
 result is kept here in case the file comes back).
+
+A manifest may come from a stranger, a failing disk or another version, so `Manifest.open` and `Manifest.check` trust
+nothing in it; the other methods trust what these two let pass.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -19,32 +23,55 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from emoseg.batch.scan import FoundFile, Scan
-from emoseg.batch.tables import SEGMENTS, SONGS, song_id
-from emoseg.errors import EmosegError
+from emoseg.batch.shards import Shard
+from emoseg.batch.tables import SEGMENTS, SONGS, Part, PartFile, readable, song_id
+from emoseg.console import one_line
+from emoseg.errors import ConfigError, EmosegError
+from emoseg.files import require_regular
+from emoseg.find import FoundFile, Scan
 from emoseg.types import EmotionSpace
 
-FORMAT = "emoseg.batch/1"
-MANIFEST_FILE, LOCK_FILE = "manifest.sqlite", "lock"
+FORMAT = "emoseg.batch/2"
+MANIFEST_FILE = "manifest.sqlite"
+# The conditions on types are checked by "PRAGMA integrity_check" too, so that damage in a row is noticed.
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE songs (
-    song_id TEXT PRIMARY KEY,
-    path BLOB NOT NULL,           -- below the root, in the file system's own bytes
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    content TEXT,                 -- checksum of the file when it was last analysed
+    song_id TEXT PRIMARY KEY NOT NULL,
+    path BLOB NOT NULL CHECK (typeof(path) = 'blob'),  -- below the root, in the file system's own bytes
+    size INTEGER NOT NULL CHECK (typeof(size) = 'integer'),
+    mtime_ns INTEGER NOT NULL CHECK (typeof(mtime_ns) = 'integer'),
+    content TEXT CHECK (typeof(content) IN ('text', 'null')),  -- checksum of the file when it was last analysed
     state TEXT NOT NULL CHECK (state IN ('todo', 'done', 'failed', 'gone')),
-    analyses INTEGER NOT NULL DEFAULT 0,
-    error_type TEXT,
-    message TEXT,
-    part INTEGER REFERENCES parts (part)
+    analyses INTEGER NOT NULL DEFAULT 0 CHECK (typeof(analyses) = 'integer'),
+    error_type TEXT CHECK (typeof(error_type) = 'text' OR error_type IS NULL AND state != 'failed'),
+    message TEXT CHECK (typeof(message) = 'text' OR message IS NULL AND state != 'failed'),
+    part INTEGER REFERENCES parts (part) CHECK (typeof(part) IN ('integer', 'null'))
 );
 CREATE INDEX songs_by_part ON songs (part);
 CREATE INDEX songs_by_state ON songs (state);
-CREATE TABLE pending (song_id TEXT PRIMARY KEY REFERENCES songs (song_id), songs BLOB NOT NULL, segments BLOB NOT NULL);
-CREATE TABLE parts (part INTEGER PRIMARY KEY AUTOINCREMENT, songs INTEGER NOT NULL);
+CREATE TABLE pending (
+    song_id TEXT PRIMARY KEY NOT NULL REFERENCES songs (song_id),
+    songs BLOB NOT NULL CHECK (typeof(songs) = 'blob'),
+    segments BLOB NOT NULL CHECK (typeof(segments) = 'blob')
+);
+CREATE TABLE parts (
+    part INTEGER PRIMARY KEY AUTOINCREMENT,
+    songs INTEGER NOT NULL CHECK (typeof(songs) = 'integer'),
+    songs_size INTEGER NOT NULL CHECK (typeof(songs_size) = 'integer'),
+    songs_checksum TEXT NOT NULL CHECK (typeof(songs_checksum) = 'text'),
+    segments_size INTEGER NOT NULL CHECK (typeof(segments_size) = 'integer'),
+    segments_checksum TEXT NOT NULL CHECK (typeof(segments_checksum) = 'text')
+);
 """
+
+
+class DamagedManifestError(EmosegError):
+    """A manifest is damaged; `cause` says in what way."""
+
+    def __init__(self, file: Path, cause: str) -> None:
+        super().__init__(f"{file}: is damaged ({cause}); 'emoseg batch' mends it")
+        self.file, self.cause = file, cause
 
 
 @dataclass(frozen=True)
@@ -64,6 +91,31 @@ class Settings:
     def to_json(self) -> str:
         """Return the settings as JSON."""
         return json.dumps(vars(self), ensure_ascii=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """Inverse of `to_json`.
+
+        Raises
+        ------
+        ValueError
+            The text is no JSON of settings, or a setting has an impossible value.
+        """
+        try:
+            settings = cls(**json.loads(text))
+            EmotionSpace.from_json(settings.space)
+            possible = (
+                all(isinstance(value, str) for value in (settings.root, settings.model, settings.model_name))
+                and (settings.hop_s is None or 0 < settings.hop_s < math.inf)
+                and (settings.shard == "" or Shard.parse(settings.shard) is not None)
+                and Path(settings.root).is_absolute()
+                and "\0" not in settings.root
+            )
+        except (TypeError, KeyError, AttributeError, ValueError, RecursionError, ConfigError) as error:
+            raise ValueError(f"its settings cannot be read: {error}") from error
+        if not possible:
+            raise ValueError("its settings are impossible")
+        return settings
 
 
 @dataclass(frozen=True)
@@ -114,26 +166,6 @@ class Changes:
     back: int
 
 
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Keep every other process from writing to `out` while the block runs; the lock dies with its process.
-
-    Raises
-    ------
-    EmosegError
-        Another process has it, or the folder cannot be written to.
-    """
-    try:
-        # SQLite's own file lock: the same on every system, and freed by the system when a process is killed.
-        with closing(sqlite3.connect(out / LOCK_FILE, timeout=0, isolation_level=None)) as lock:
-            lock.execute("BEGIN EXCLUSIVE")
-            yield
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            raise EmosegError(f"{out}: another emoseg is at work on it") from error
-        raise EmosegError(f"{out}: cannot be written: {error}") from error
-
-
 class Manifest:
     """The manifest of one library, open; made by `create` or `open`.
 
@@ -148,11 +180,15 @@ class Manifest:
     def create(cls, out: Path, settings: Settings) -> Manifest:
         """Make the manifest of a new library."""
         db = _connect(out, create=True)
-        with db:
-            db.execute("BEGIN IMMEDIATE")
-            for statement in _TABLES.split(";\n"):
-                db.execute(statement)
-            db.execute("INSERT INTO meta VALUES ('format', ?), ('settings', ?)", (FORMAT, settings.to_json()))
+        try:
+            with db:
+                db.execute("BEGIN IMMEDIATE")
+                for statement in _TABLES.split(";\n"):
+                    db.execute(statement)
+                db.execute("INSERT INTO meta VALUES ('format', ?), ('settings', ?)", (FORMAT, settings.to_json()))
+        except BaseException:
+            db.close()
+            raise
         return cls(out, db, settings)
 
     @classmethod
@@ -161,29 +197,64 @@ class Manifest:
 
         Raises
         ------
+        DamagedManifestError
+            It is no database, lacks a table, or its settings cannot be.
         EmosegError
-            There is none, or it was not made by this version.
+            There is none, it cannot be read, or it was made by another version.
         """
         file = out / MANIFEST_FILE
-        if not file.is_file():
+        if not os.path.lexists(file):
             raise EmosegError(f"{out}: is not a library: {MANIFEST_FILE} is missing; 'emoseg batch' makes one")
-        try:
+        require_regular(file)
+        with _damage_noticed(file):
             db = _connect(out)
-            meta = dict(db.execute("SELECT key, value FROM meta"))
-        except sqlite3.Error as error:
-            raise EmosegError(f"{file}: cannot be read: {error}") from error
-        if meta.get("format") != FORMAT:
-            raise EmosegError(f"{file}: has the format {meta.get('format')!r}; this emoseg reads {FORMAT!r}")
-        return cls(out, db, Settings(**json.loads(meta["settings"])))
+            try:
+                meta = dict(db.execute("SELECT key, value FROM meta"))
+                if "format" in meta and meta["format"] != FORMAT:
+                    raise EmosegError(f"{file}: has the format {meta['format']!r}; this emoseg reads {FORMAT!r}")
+                if "format" not in meta or _wanted_definitions() - _definitions(db):
+                    raise DamagedManifestError(file, "a table is missing or altered")
+                return cls(out, db, Settings.from_json(str(meta.get("settings"))))
+            except BaseException:
+                db.close()
+                raise
 
     @staticmethod
     def exists(out: Path) -> bool:
-        """Whether `out` holds a manifest; an empty one is what a run left that was killed while making it."""
+        """Whether `out` holds a manifest; an empty one is what a run left that was killed while making it.
+
+        Raises
+        ------
+        DamagedManifestError
+            What has its name is no database.
+        EmosegError
+            It is a folder or a special file, or cannot be read.
+        """
         file = out / MANIFEST_FILE
-        if not file.is_file():
+        if not os.path.lexists(file):
             return False
-        with closing(_connect(out)) as db:
+        require_regular(file)
+        with _damage_noticed(file), closing(_connect(out)) as db:
             return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+
+    def check(self) -> None:
+        """Check all pages of the file, and all that is known of the songs.
+
+        Raises
+        ------
+        DamagedManifestError
+            Something in it is damaged.
+        EmosegError
+            It cannot be read.
+        """
+        file = self.out / MANIFEST_FILE
+        with _damage_noticed(file):
+            (found,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+            if found != "ok":
+                raise DamagedManifestError(file, one_line(str(found)))
+            for key, path, *_ in self.dump_songs():
+                if song_id(os.fsdecode(path)) != key:
+                    raise DamagedManifestError(file, f"the path of the song {key} is another one")
 
     def close(self) -> None:
         """Close the file."""
@@ -195,10 +266,21 @@ class Manifest:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite itself goes back where a disk is full
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all that is read in the block be of one moment, whatever another process writes meanwhile."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
     @property
     def space(self) -> EmotionSpace:
@@ -214,8 +296,10 @@ class Manifest:
 
     def jobs(self) -> list[Job]:
         """Return what is to be done, sorted by path."""
+        # A checksum counts only beside a result: a file that has not changed is not analysed again.
         rows = self._db.execute(
-            "SELECT song_id, path, size, mtime_ns, content FROM songs WHERE state = 'todo' ORDER BY path"
+            f"SELECT song_id, path, size, mtime_ns, CASE WHEN {_KNOWN_STATE} != 'todo' THEN content END "
+            "FROM songs WHERE state = 'todo' ORDER BY path"
         )
         return [Job(key, os.fsdecode(path), *rest) for key, path, *rest in rows]
 
@@ -224,9 +308,24 @@ class Manifest:
         rows = self._db.execute("SELECT path, error_type, message FROM songs WHERE state = 'failed' ORDER BY path")
         return [Failure(os.fsdecode(path), error_type, message) for path, error_type, message in rows]
 
-    def parts(self) -> dict[int, int]:
-        """Return the parts of the tables and the number of songs that each was written with."""
-        return dict(self._db.execute("SELECT part, songs FROM parts ORDER BY part"))
+    def parts(self) -> list[Part]:
+        """Return the parts of the tables."""
+        rows = self._db.execute(
+            "SELECT part, songs, songs_size, songs_checksum, segments_size, segments_checksum FROM parts ORDER BY part"
+        )
+        return [
+            Part(number, songs, {SONGS: PartFile(*files[:2]), SEGMENTS: PartFile(*files[2:])})
+            for number, songs, *files in rows
+        ]
+
+    def damaged_rows(self) -> list[str]:
+        """Return the songs whose results are not in the tables and cannot be read."""
+        space = self.space
+        return [
+            key
+            for key, *streams in self.dump_pending()
+            if not readable(key, dict(zip((SONGS, SEGMENTS), streams, strict=True)), space)
+        ]
 
     def waiting(self) -> list[str]:
         """Return the songs that are done and not yet in the tables, sorted by path."""
@@ -302,14 +401,35 @@ class Manifest:
     def retry_failures(self) -> None:
         """Mark all failed recordings as to be done, whether or not their files changed."""
         with self.transaction() as db:
-            db.execute("UPDATE songs SET state = 'todo', content = NULL, error_type = NULL WHERE state = 'failed'")
+            db.execute("UPDATE songs SET state = 'todo', error_type = NULL WHERE state = 'failed'")
 
-    def forget_part(self, part: int) -> None:
-        """Have the songs of a part done again, as its files are lost."""
+    def forget(self, *, parts: Iterable[int], waiting: Iterable[str]) -> None:
+        """Forget results that are lost; every song that is done and has no result is to be done again.
+
+        Parameters
+        ----------
+        parts : iterable of int
+            Numbers of parts whose files are damaged.
+        waiting : iterable of str
+            Songs whose rows in this file are damaged.
+        """
         with self.transaction() as db:
-            db.execute("UPDATE songs SET state = 'todo', content = NULL WHERE part = ? AND state = 'done'", (part,))
-            db.execute("UPDATE songs SET part = NULL WHERE part = ?", (part,))
-            db.execute("DELETE FROM parts WHERE part = ?", (part,))
+            db.executemany("DELETE FROM parts WHERE part = ?", [(part,) for part in parts])
+            db.executemany("DELETE FROM pending WHERE song_id = ?", [(key,) for key in waiting])
+            db.execute("UPDATE songs SET part = NULL WHERE part NOT IN (SELECT part FROM parts)")
+            db.execute(f"UPDATE songs SET state = 'todo' WHERE state = 'done' AND {_KNOWN_STATE} = 'todo'")
+
+    def next_part(self) -> int:
+        """Return the number of the next part; no number is used twice, so that no file is taken for another."""
+        (number,) = self._db.execute(
+            "SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'parts'"
+        ).fetchone()
+        return int(number)
+
+    def add_part(self, part: Part) -> None:
+        """Let a part count whose files are written; to be called within a transaction."""
+        files = [value for name in (SONGS, SEGMENTS) for value in (part.files[name].size, part.files[name].checksum)]
+        self._db.execute("INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?)", (part.number, part.songs, *files))
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
         """Store what became of jobs."""
@@ -353,12 +473,57 @@ _KNOWN_STATE = (
 )
 
 
+def set_aside(out: Path) -> Path:
+    """Rename a damaged manifest, and the journal that belongs to it, so that a new one can be made."""
+    file = out / MANIFEST_FILE
+    aside, copies = file.with_name(f"{file.name}.damaged"), 1
+    while os.path.lexists(aside):
+        copies += 1
+        aside = file.with_name(f"{file.name}.damaged-{copies}")
+    file.rename(aside)
+    journal = file.with_name(f"{file.name}-journal")
+    if os.path.lexists(journal):
+        journal.rename(aside.with_name(f"{aside.name}-journal"))
+    return aside
+
+
+@contextmanager
+def _damage_noticed(file: Path) -> Iterator[None]:
+    """Tell a damaged manifest from one that cannot be read for the moment."""
+    try:
+        yield
+    except ValueError as error:
+        raise DamagedManifestError(file, one_line(str(error))) from error
+    except sqlite3.Error as error:
+        # Text that is not UTF-8 has no code: Python's module says so, not SQLite.
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+            raise DamagedManifestError(file, one_line(str(error))) from error
+        raise EmosegError(f"{file}: cannot be read: {error}") from error
+
+
+def _definitions(db: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Return the names and definitions of all tables and indexes, without those that SQLite makes."""
+    rows = db.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")
+    return set(rows.fetchall())
+
+
+def _wanted_definitions() -> set[tuple[str, str]]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_TABLES)
+        return _definitions(db)
+
+
 def _connect(out: Path, *, create: bool = False) -> sqlite3.Connection:
     # A rollback journal, not a write-ahead log: a finished library is one plain file that can be read anywhere, also
     # on a network drive or a read-only one. FULL: a part may only be deleted once its successor is on the disk.
     uri = f"{(out / MANIFEST_FILE).absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
     db = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
-    db.execute("PRAGMA synchronous = FULL")
+    try:
+        db.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from emoseg.batch.manifest import Manifest, locked
-from emoseg.batch.run import settle, told_apart, write_failures, writing
-from emoseg.batch.tables import SEGMENTS, SONGS, legible_path, part_file
+from emoseg.batch.manifest import MANIFEST_FILE, Manifest
+from emoseg.batch.parts import update_tables
+from emoseg.batch.run import settings_difference, write_failures, writing
+from emoseg.batch.tables import SEGMENTS, SONGS, Part, legible_path, part_file, part_problem
 from emoseg.errors import ConfigError, EmosegError
+from emoseg.files import folder_locked, remove_leftovers, work_folder, write_whole
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def merge(out: Path, libraries: Sequence[Path]) -> MergeReport:
     Raises
     ------
     EmosegError
-        Two libraries hold the same recording or were made in different ways, one is at work, or the disk refuses.
+        Two libraries hold the same recording or were made in different ways, one is damaged or at work, or the disk
+        refuses.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: exists already; --merge makes a new library")
@@ -57,25 +58,23 @@ def merge(out: Path, libraries: Sequence[Path]) -> MergeReport:
         sources = []
         for library in libraries:
             manifest = stack.enter_context(closing(Manifest.open(library)))
-            stack.enter_context(locked(library))
+            stack.enter_context(folder_locked(library))
+            manifest.check()
             sources.append(manifest)
         _refuse_different(sources)
         with writing(out):
             out.parent.mkdir(parents=True, exist_ok=True)
-            work = out.parent / f".emoseg-{secrets.token_hex(8)}.tmp"
-            try:
-                work.mkdir()
+            remove_leftovers(out.parent)
+            with work_folder(out.parent) as work:
                 report = _merge_into(work, sources)
                 work.replace(out)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
     return report
 
 
 def _refuse_different(sources: list[Manifest]) -> None:
     first = sources[0]
     for other in sources[1:]:
-        difference = told_apart(replace(first.settings, shard=""), replace(other.settings, shard=""))
+        difference = settings_difference(replace(first.settings, shard=""), replace(other.settings, shard=""))
         if difference:
             raise ConfigError(f"{first.out} and {other.out} cannot be merged: the first was made {difference}")
 
@@ -87,7 +86,7 @@ def _merge_into(work: Path, sources: list[Manifest]) -> MergeReport:
     with closing(Manifest.create(work, settings)) as merged:
         for source in sources:
             _add(merged, source, sources)
-        settle(merged, final=True)
+        update_tables(merged, final=True)
         write_failures(merged)
         counts = merged.counts()
     missing = _missing_shards([source.settings.shard for source in sources])
@@ -96,13 +95,16 @@ def _merge_into(work: Path, sources: list[Manifest]) -> MergeReport:
 
 def _add(merged: Manifest, source: Manifest, sources: list[Manifest]) -> None:
     """Copy everything of one library; parts get new numbers."""
+    if damaged := source.damaged_rows():
+        file = source.out / MANIFEST_FILE
+        raise EmosegError(f"{file}: the results of {len(damaged)} songs in it are damaged; 'emoseg batch' mends it")
     numbers: dict[int | None, int | None] = {None: None}
     with merged.transaction() as db:
-        for part, songs in source.parts().items():
-            number = db.execute("INSERT INTO parts (songs) VALUES (?)", (songs,)).lastrowid
-            numbers[part] = number
-            for name in (SONGS, SEGMENTS):
-                shutil.copyfile(part_file(source.out, name, part), part_file(merged.out, name, number or 0))
+        for part in source.parts():
+            number = merged.next_part()
+            _copy_part(source.out, part, merged.out, number)
+            merged.add_part(Part(number, part.songs, part.files))
+            numbers[part.number] = number
         for key, *song, part in source.dump_songs():
             if db.execute("SELECT 1 FROM songs WHERE song_id = ?", (key,)).fetchone():
                 others = [other.out for other in sources if other is not source and other.holds(key)]
@@ -111,8 +113,15 @@ def _add(merged: Manifest, source: Manifest, sources: list[Manifest]) -> None:
                     "only libraries without a recording in common can be merged"
                 )
             marks = ", ".join("?" * (len(song) + 2))
-            db.execute(f"INSERT INTO songs VALUES ({marks})", (key, *song, numbers[part]))
+            db.execute(f"INSERT INTO songs VALUES ({marks})", (key, *song, numbers.get(part)))
         db.executemany("INSERT INTO pending VALUES (?, ?, ?)", source.dump_pending())
+
+
+def _copy_part(source: Path, part: Part, target: Path, number: int) -> None:
+    if problem := part_problem(source, part):
+        raise EmosegError(f"{problem}; 'emoseg batch' mends it")
+    for name in (SONGS, SEGMENTS):
+        write_whole(part_file(target, name, number), part_file(source, name, part.number).read_bytes(), sync=True)
 
 
 def _missing_shards(shards: list[str]) -> tuple[str, ...]:

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-from collections.abc import Mapping
 from pathlib import Path
 
-import soundfile
+from emoseg.decoding import stated_tags
 
 
 def read_names(path: Path) -> tuple[str | None, str | None]:
     """Return artist and title; None for what the file does not say, or no decoder can tell."""
-    try:
-        with soundfile.SoundFile(os.fsencode(path)) as sound:
-            found: Mapping[str, str] = sound.copy_metadata()
-    except (soundfile.SoundFileError, OSError):
-        found = _container_tags(path) if importlib.util.find_spec("av") else {}
+    found = stated_tags(path)
     return _name(found.get("artist")), _name(found.get("title"))
-
-
-def _container_tags(path: Path) -> dict[str, str]:
-    import av
-
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            tags = dict(container.metadata)
-    except (av.FFmpegError, OSError, ValueError):
-        return {}
-    return {key.lower(): value for key, value in tags.items()}
 
 
 def _name(text: str | None) -> str | None:

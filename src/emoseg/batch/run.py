@@ -9,72 +9,42 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
-import secrets
 import sqlite3
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from emoseg.analyzer import Analyzer
-from emoseg.batch.manifest import Changes, Failure, Job, Manifest, Outcome, Settings, locked
-from emoseg.batch.scan import Scan, scan_folder
-from emoseg.batch.tables import (
-    SEGMENTS,
-    SONGS,
-    legible_path,
-    pack,
-    part_file,
-    read_part,
-    remove_orphans,
-    remove_part,
-    schemas,
-    unpack,
-    write_part,
+from emoseg.batch.manifest import (
+    MANIFEST_FILE,
+    Changes,
+    DamagedManifestError,
+    Failure,
+    Job,
+    Manifest,
+    Outcome,
+    Settings,
+    set_aside,
 )
-from emoseg.batch.workers import Setup, TimeLimit, analyse_all
+from emoseg.batch.parts import repair, update_tables
+from emoseg.batch.shards import Shard
+from emoseg.batch.tables import SEGMENTS, SONGS, legible_path, part_files
+from emoseg.batch.workers import Setup, StartError, TimeLimit, analyse_all
 from emoseg.config import config_hash
-from emoseg.errors import ConfigError, EmosegError
+from emoseg.csv_cells import csv_cell
+from emoseg.errors import ConfigError, EmosegError, EmosegWarning
+from emoseg.files import folder_locked, remove_leftovers, write_whole
+from emoseg.find import Scan, scan_folder
 from emoseg.progress import Progress, progress
 
-PART_SONGS = 512
 FAILURES_FILE = "failures.csv"
-# Bytes a second of sound, until the first files of a kind have been read; for the time left alone.
+# Bytes per second of sound, until the first files of a kind have been read; used for the time left alone.
 _TYPICAL_RATES = {".wav": 176e3, ".aif": 176e3, ".aiff": 176e3, ".flac": 1e5, ".opus": 14e3, ".mp3": 25e3}
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Share `index` (from 1) of `count`: which recordings are in it follows from their paths alone."""
-
-    index: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """Read ``"I/N"``.
-
-        Raises
-        ------
-        ConfigError
-            It is no such thing, or I is not from 1 to N.
-        """
-        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-        if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            raise ConfigError(f"shard {text!r}: must be I/N with I from 1 to N, such as 2/4")
-        return cls(int(match[1]), int(match[2]))
-
-    def __contains__(self, path: str) -> bool:
-        digest = blake2b(os.fsencode(path), digest_size=8, person=b"shard").digest()
-        return int.from_bytes(digest, "big") % self.count == self.index - 1
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
 
 
 @dataclass(frozen=True)
@@ -186,20 +156,35 @@ def run_batch(
     scan = _scan(root, shard)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        with locked(out), closing(_open_manifest(out, settings)) as manifest:
-            _refuse_empty(root, scan, manifest)
-            _mend(manifest)
-            changes = manifest.update(scan)
-            if retry:
-                manifest.retry_failures()
-            setup = Setup(root.resolve(), model.resolve(), hop_s)
-            done, audio_s = _work_off(manifest, setup, workers or os.cpu_count() or 1, TimeLimit(timeout_s), quiet)
-            settle(manifest, final=True)
-            write_failures(manifest)
-            counts = manifest.counts()
-            unlisted = tuple(f"{root / folder}: cannot be listed: {why}" for folder, why in scan.unlisted.items())
-            failures = tuple(manifest.failures())
-            return BatchReport(out, changes, done, audio_s, counts["done"], counts["gone"], failures, unlisted)
+        with folder_locked(out):
+            for folder in (out, out / SONGS, out / SEGMENTS):
+                remove_leftovers(folder)
+            with closing(_open_manifest(out, settings)) as manifest:
+                _refuse_empty(root, scan, manifest)
+                repair(manifest)
+                changes = manifest.update(scan)
+                if retry:
+                    manifest.retry_failures()
+                setup = Setup(root.resolve(), model.resolve(), hop_s)
+                try:
+                    limit = TimeLimit(timeout_s)
+                    analysed, audio_s = _analyse_jobs(manifest, setup, workers or os.cpu_count() or 1, limit, quiet)
+                except StartError:
+                    _finish(manifest)
+                    raise
+                _finish(manifest)
+                return _report(manifest, changes, analysed, audio_s, root, scan)
+
+
+def _report(manifest: Manifest, changes: Changes, analysed: int, audio_s: float, root: Path, scan: Scan) -> BatchReport:
+    counts, failures = manifest.counts(), tuple(manifest.failures())
+    unlisted = tuple(f"{root / folder}: cannot be listed: {why}" for folder, why in scan.unlisted.items())
+    return BatchReport(manifest.out, changes, analysed, audio_s, counts["done"], counts["gone"], failures, unlisted)
+
+
+def _finish(manifest: Manifest) -> None:
+    update_tables(manifest, final=True)
+    write_failures(manifest)
 
 
 def _scan(root: Path, shard: Shard | None) -> Scan:
@@ -221,16 +206,40 @@ def writing(out: Path) -> Iterator[None]:
 
 
 def _open_manifest(out: Path, settings: Settings) -> Manifest:
-    if not Manifest.exists(out):
+    """Open the manifest; make a new one where there is none, or where it is damaged."""
+    manifest = _sound_manifest(out)
+    if manifest is None:
         return Manifest.create(out, settings)
-    manifest = Manifest.open(out)
-    if difference := told_apart(manifest.settings, settings):
+    if difference := settings_difference(manifest.settings, settings):
         manifest.close()
         raise ConfigError(f"{out}: was made {difference}; use another --out")
     return manifest
 
 
-def told_apart(ours: Settings, theirs: Settings) -> str | None:
+def _sound_manifest(out: Path) -> Manifest | None:
+    """Return the manifest of a library if it is sound; tell in a line what is wrong with another, and set it aside."""
+    file = out / MANIFEST_FILE
+    again = "the library is made again from the recordings"
+    try:
+        if not Manifest.exists(out):
+            if part_files(out):
+                warnings.warn(f"{file}: is missing or empty; {again}", EmosegWarning, stacklevel=2)
+            return None
+        manifest = Manifest.open(out)
+        try:
+            manifest.check()
+        except BaseException:
+            manifest.close()
+            raise
+        return manifest
+    except DamagedManifestError as error:
+        aside = set_aside(out)
+        told = f"{file}: is damaged ({error.cause}) and was renamed to {aside.name}; {again}"
+        warnings.warn(told, EmosegWarning, stacklevel=2)
+        return None
+
+
+def settings_difference(ours: Settings, theirs: Settings) -> str | None:
     """Say in what two settings differ that must not; None where they agree."""
     if ours.root != theirs.root:
         return f"from the folder {legible_path(ours.root)}, not {legible_path(theirs.root)}"
@@ -248,19 +257,12 @@ def _shard_words(shard: str) -> str:
 
 
 def _refuse_empty(root: Path, scan: Scan, manifest: Manifest) -> None:
-    if not scan.files and manifest.counts()["done"]:
+    # A lost manifest knows nothing, but its parts are still there.
+    if not scan.files and (manifest.counts()["done"] or part_files(manifest.out)):
         raise ConfigError(f"{root}: holds no recordings, but the library does: is the drive there?")
 
 
-def _mend(manifest: Manifest) -> None:
-    """Remove files of parts that a killed run did not record, and have the songs of lost parts done again."""
-    for part in manifest.parts():
-        if not all(part_file(manifest.out, name, part).is_file() for name in (SONGS, SEGMENTS)):
-            manifest.forget_part(part)
-    remove_orphans(manifest.out, set(manifest.parts()))
-
-
-def _work_off(manifest: Manifest, setup: Setup, workers: int, limit: TimeLimit, quiet: bool) -> tuple[int, float]:
+def _analyse_jobs(manifest: Manifest, setup: Setup, workers: int, limit: TimeLimit, quiet: bool) -> tuple[int, float]:
     """Do all jobs of the manifest; return the number of recordings analysed and their seconds."""
     jobs = manifest.jobs()
     if not jobs:
@@ -273,7 +275,7 @@ def _work_off(manifest: Manifest, setup: Setup, workers: int, limit: TimeLimit, 
             analysed += sum(outcome.state == "done" for outcome in outcomes)
             audio_s += sum(outcome.duration_s for outcome in outcomes)
             estimate.update(outcomes, bar)
-            settle(manifest, final=False)
+            update_tables(manifest, final=False)
     return analysed, audio_s
 
 
@@ -314,68 +316,6 @@ def _kind(job: Job) -> str:
     return Path(job.path).suffix.lower()
 
 
-# --- the tables ------------------------------------------------------------------------------------------------------
-
-
-def settle(manifest: Manifest, *, final: bool) -> None:
-    """Bring the tables in line with the manifest.
-
-    While a batch runs, this does something only when `PART_SONGS` songs wait; `final` leaves nothing waiting, and joins
-    small parts. Parts are never changed: new ones take the place of old ones in one transaction.
-    """
-    waiting = manifest.waiting()
-    if not final and len(waiting) < PART_SONGS:
-        return
-    stale = set(manifest.stale())
-    small = [part for part, songs in manifest.parts().items() if songs < PART_SONGS // 2] if final else []
-    for part in sorted(stale - set(small)):
-        _replace(manifest, [part], [])
-    whole = len(waiting) - len(waiting) % PART_SONGS
-    for i in range(0, whole, PART_SONGS):
-        _replace(manifest, [], waiting[i : i + PART_SONGS])
-    rest = waiting[whole:] if final else []
-    while len(small) > 2:  # a few at a time, so that memory is bounded
-        _replace(manifest, small[:2], [])
-        small = small[2:]
-    if rest or len(small) > 1 or stale & set(small):
-        _replace(manifest, small, rest)
-
-
-def _replace(manifest: Manifest, old: list[int], waiting: list[str]) -> None:
-    """Write one part with the rows of old parts that still count and of songs that wait; drop the old parts."""
-    wanted = schemas(manifest.space)
-    rows: dict[str, list[Any]] = {name: [schema.empty_table()] for name, schema in wanted.items()}
-    gone: dict[str, dict[str, bytes]] = {}
-    for part in old:
-        members = manifest.members(part)
-        for name in rows:
-            table = read_part(manifest.out, name, part)
-            rows[name].append(_of(table, [key for key, state in members.items() if state != "gone"]))
-            for key in (key for key, state in members.items() if state == "gone"):
-                gone.setdefault(key, {})[name] = pack(_of(table, [key]))
-    for streams in manifest.rows(waiting):
-        for name, stream in streams.items():
-            rows[name].append(unpack(stream))
-    tables = {name: pa.concat_tables(parts) for name, parts in rows.items()}
-    keys = tables[SONGS]["song_id"].to_pylist()
-    with manifest.transaction() as db:
-        if keys:
-            part = db.execute("INSERT INTO parts (songs) VALUES (?)", (len(keys),)).lastrowid or 0
-            write_part(manifest.out, part, tables)
-            db.executemany("UPDATE songs SET part = ? WHERE song_id = ?", [(part, key) for key in keys])
-            db.executemany("DELETE FROM pending WHERE song_id = ?", [(key,) for key in keys])
-        for key, streams in gone.items():
-            db.execute("UPDATE songs SET part = NULL WHERE song_id = ?", (key,))
-            db.execute("INSERT OR REPLACE INTO pending VALUES (?, ?, ?)", (key, streams[SONGS], streams[SEGMENTS]))
-        db.executemany("DELETE FROM parts WHERE part = ?", [(part,) for part in old])
-    for part in old:
-        remove_part(manifest.out, part)
-
-
-def _of(table: Any, keys: list[str]) -> Any:
-    return table.filter(pa.compute.is_in(table["song_id"], value_set=pa.array(keys, pa.string())))
-
-
 def write_failures(manifest: Manifest) -> None:
     """Write ``failures.csv``: path, class and words of everything that failed; removed where nothing did."""
     file = manifest.out / FAILURES_FILE
@@ -386,10 +326,5 @@ def write_failures(manifest: Manifest) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["path", "type", "message"])
-    table.writerows([legible_path(f.path), f.error_type, f.message] for f in failures)
-    temporary = manifest.out / f".emoseg-{secrets.token_hex(8)}.tmp"
-    try:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    table.writerows(map(csv_cell, (legible_path(f.path), f.error_type, f.message)) for f in failures)
+    write_whole(file, text.getvalue(), sync=True)

@@ -1,25 +1,23 @@
 """Processes that analyse recordings: one song each at a time, killed and replaced when a decoder hangs.
 
 Every process decodes and infers, so no core waits for another; the operating system is told of the songs that come
-next, so that a slow disk reads ahead. Processes are spawned, never forked, and each uses one thread. They hold nothing
-that matters: only the parent writes results.
+next, so that a slow disk reads ahead. Each process uses one thread. They hold nothing that matters: only the parent
+writes results.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import queue
-import signal
 import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,14 +25,19 @@ from emoseg.batch.manifest import Job, Outcome
 from emoseg.batch.names import read_names
 from emoseg.batch.tables import legible_path, to_rows
 from emoseg.errors import AudioError, EmosegError
-from emoseg.model import file_checksum
+from emoseg.files import file_checksum, modified_ns
+from emoseg.parallel import ONE_THREAD, Answer, Start, WorkerProcess
 
 if TYPE_CHECKING:
     from emoseg.analyzer import Analyzer
 
 _START_S = 300.0  # a process that is not ready by then never will be
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-_AHEAD = 2  # songs a process that are read from the disk before their turn
+_MOST_STARTS = 3  # that fail one after the other before a run gives up
+_AHEAD = 2  # songs per process that are read from the disk before their turn
+
+
+class StartError(EmosegError):
+    """No process can be started that analyses recordings."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ def analyse_all(jobs: Iterable[Job], setup: Setup, *, workers: int, limit: TimeL
 
     Raises
     ------
-    EmosegError
-        A process cannot be started.
+    StartError
+        The model cannot be loaded, or three processes in a row failed to start while none did anything.
     """
     crew = _Crew(deque(jobs), setup, limit)
     try:
@@ -90,31 +93,16 @@ def analyse_all(jobs: Iterable[Job], setup: Setup, *, workers: int, limit: TimeL
 
 
 class _Worker:
-    """One process, and what it is doing."""
+    """One process, and what it is doing; one without a job is still starting."""
 
     def __init__(self, setup: Setup) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, setup), daemon=True)
-        with _single_threaded():
-            self.process.start()
-        theirs.close()
+        self.process = WorkerProcess(Start(set_up, (setup,), environment=ONE_THREAD))
         self.job: Job | None = None
         self.deadline = time.monotonic() + _START_S
 
     def give(self, job: Job, limit_s: float) -> None:
         self.job, self.deadline = job, time.monotonic() + limit_s
-        with suppress(OSError):  # it died meanwhile: the next look at it says so
-            self.pipe.send(job)
-
-    def kill(self) -> None:
-        """End the process, and the decoder that it may have started."""
-        self.pipe.close()
-        if os.name == "posix" and self.process.pid:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.kill()
-        self.process.join()
+        self.process.ask(job)
 
 
 class _Crew:
@@ -123,57 +111,70 @@ class _Crew:
     def __init__(self, jobs: deque[Job], setup: Setup, limit: TimeLimit) -> None:
         self.jobs, self.setup, self.limit = jobs, setup, limit
         self.workers: list[_Worker] = []
+        self._failed_starts = 0
         self._crashed: set[str] = set()
         self._ahead = _ReadAhead(setup.root)
 
     def hire(self, count: int) -> None:
+        """Start processes, at most as many as there are jobs."""
         for _ in range(min(count, len(self.jobs))):
-            self.workers.append(_Worker(self.setup))
+            self._start()
 
     def dismiss(self) -> None:
         self._ahead.stop()
         for worker in self.workers:
-            worker.kill()
+            worker.process.kill()
         self.workers.clear()
 
     def step(self) -> list[Outcome]:
         """Wait until something happens, and see to every process."""
         soonest = min(worker.deadline for worker in self.workers)
-        wait([worker.pipe for worker in self.workers], timeout=max(0.0, soonest - time.monotonic()))
-        return [outcome for worker in list(self.workers) if (outcome := self._see_to(worker))]
+        pipes = [worker.process.pipe for worker in self.workers]
+        ready = wait(pipes, timeout=max(0.0, soonest - time.monotonic()))
+        outcomes = []
+        for worker in list(self.workers):
+            if worker.process.pipe in ready:
+                outcome = self._hear(worker, worker.process.answer())
+            elif time.monotonic() >= worker.deadline:
+                outcome = self._out_of_time(worker)
+            else:
+                continue
+            outcomes += [outcome] if outcome else []
+        return outcomes
 
-    def _see_to(self, worker: _Worker) -> Outcome | None:
-        try:
-            if worker.pipe.poll():
-                return self._hear(worker, worker.pipe.recv())
-        except (EOFError, OSError):
-            return self._died(worker)
-        if time.monotonic() < worker.deadline:
+    def _hear(self, worker: _Worker, answer: Answer[Outcome] | None) -> Outcome | None:
+        if worker.job is None and (answer is None or answer.error is not None):
+            self._not_started(worker, answer)
             return None
-        job = worker.job
-        if job is None:
-            raise EmosegError(f"a worker process was not ready after {_START_S:.0f} s")
-        self._replace(worker)
-        return _failed(job, "timeout", f"{self.setup.root / job.path}: given up after {self.limit(job.size):g} s")
-
-    def _hear(self, worker: _Worker, said: Outcome | str | None) -> Outcome | None:
-        if isinstance(said, str):
-            raise EmosegError(f"a worker process could not start: {said}")
+        if answer is None:
+            return self._died(worker, worker.job)
+        self._failed_starts = 0
         if self.jobs:
             job = self.jobs.popleft()
             worker.give(job, self.limit(job.size))
             self._ahead.expect(next_job.path for next_job in islice(self.jobs, _AHEAD * len(self.workers)))
         else:
             self.workers.remove(worker)
-            worker.kill()
-        return said
+            worker.process.kill()
+        return answer.value
 
-    def _died(self, worker: _Worker) -> Outcome | None:
-        job = worker.job
-        worker.process.join(timeout=5)
-        status = worker.process.exitcode
-        if job is None:
-            raise EmosegError(f"a worker process ended before it was ready (status {status})")
+    def _out_of_time(self, worker: _Worker) -> Outcome | None:
+        if (job := worker.job) is None:
+            self._replace(worker, failed_start=f"was not ready after {_START_S:g} s")
+            return None
+        self._replace(worker)
+        return _failed(job, "timeout", f"{self.setup.root / job.path}: given up after {self.limit(job.size):g} s")
+
+    def _not_started(self, worker: _Worker, answer: Answer[Outcome] | None) -> None:
+        error = answer.error if answer else None
+        if isinstance(error, EmosegError):  # of the model, which another process could not load either
+            raise StartError(str(error)) from error
+        how = f"{type(error).__name__}: {error}" if error else f"ended with {_words(worker.process.status())}"
+        self._replace(worker, failed_start=how)
+
+    def _died(self, worker: _Worker, job: Job | None) -> Outcome | None:
+        assert job is not None  # seen to by _not_started
+        status = worker.process.status()
         again = job.song_id not in self._crashed
         if again:
             self._crashed.add(job.song_id)
@@ -181,14 +182,30 @@ class _Crew:
         self._replace(worker)
         if again:
             return None
-        how = f"signal {-status}" if status and status < 0 else f"status {status}"
-        return _failed(job, "crashed", f"{self.setup.root / job.path}: ended its process twice ({how})")
+        return _failed(job, "crashed", f"{self.setup.root / job.path}: ended its process twice ({_words(status)})")
 
-    def _replace(self, worker: _Worker) -> None:
+    def _replace(self, worker: _Worker, *, failed_start: str = "") -> None:
         self.workers.remove(worker)
-        worker.kill()
+        worker.process.kill()
+        if failed_start:
+            self._count_failed_start(failed_start)
         if len(self.jobs) > sum(other.job is None for other in self.workers):
-            self.workers.append(_Worker(self.setup))
+            self._start()
+
+    def _start(self) -> None:
+        while True:
+            try:
+                self.workers.append(_Worker(self.setup))
+                return
+            except OSError as error:  # such as too many processes
+                if self.workers:
+                    return  # those that there are do the work
+                self._count_failed_start(error.strerror or str(error))
+
+    def _count_failed_start(self, how: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts == _MOST_STARTS:
+            raise StartError(f"{_MOST_STARTS} processes in a row failed to start; the last one: {how}")
 
 
 def _failed(job: Job, error_type: str, message: str) -> Outcome:
@@ -196,19 +213,8 @@ def _failed(job: Job, error_type: str, message: str) -> Outcome:
     return Outcome(job.song_id, "failed", job.size, job.mtime_ns, error_type=error_type, message=told)
 
 
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Let processes that are started meanwhile use one thread each in their linear algebra."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def _words(status: int | None) -> str:
+    return f"signal {-status}" if status and status < 0 else f"status {status}"
 
 
 class _ReadAhead:
@@ -244,33 +250,12 @@ class _ReadAhead:
 # --- the process's side ----------------------------------------------------------------------------------------------
 
 
-def _work(pipe: Connection, setup: Setup) -> None:
-    """Say that the process is ready (None) or why not (text); then answer jobs until the parent is gone."""
-    if os.name == "posix":
-        os.setpgrp()  # so that a kill reaches a decoder's process as well, and an interrupt only the parent
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def set_up(setup: Setup) -> Callable[[Job], Outcome]:
+    """Load the model, and return the function that analyses a recording."""
     from emoseg.analyzer import Analyzer
 
-    try:
-        analyzer = Analyzer(setup.model, hop_s=setup.hop_s)
-    except EmosegError as error:
-        pipe.send(str(error))
-        return
-    pipe.send(None)
-    while True:
-        try:
-            job = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(_analyse(job, setup.root / job.path, analyzer))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    analyzer = Analyzer(setup.model, hop_s=setup.hop_s)
+    return lambda job: _analyse(job, setup.root / job.path, analyzer)
 
 
 def _analyse(job: Job, path: Path, analyzer: Analyzer) -> Outcome:
@@ -279,7 +264,7 @@ def _analyse(job: Job, path: Path, analyzer: Analyzer) -> Outcome:
     try:
         # The state of the file is taken before its sound: a file that changes meanwhile is seen as changed next time.
         status = path.stat()
-        size, mtime_ns = status.st_size, status.st_mtime_ns
+        size, mtime_ns = status.st_size, modified_ns(status)
         content = _checksum(path, status.st_mode)
         if content is not None and content == job.content:
             return Outcome(job.song_id, "same", size, mtime_ns, content)

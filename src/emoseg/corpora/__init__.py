@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.planted import load_synth
 from emoseg.corpora.pmemo import load_pmemo
 from emoseg.corpora.splits import select_split
+from emoseg.corpora.tables import user_path
 from emoseg.corpora.user import load_csv, load_folder
 from emoseg.corpora.vgmidi import load_vgmidi
 from emoseg.errors import CorpusError
@@ -68,8 +70,8 @@ def load_corpus(spec: str, options: CorpusOptions | None = None) -> Corpus:
     name, colon, path = spec.partition(":")
     if not colon or not path or name not in CORPORA:
         raise CorpusError(f"corpus {spec!r}: must be NAME:PATH with NAME one of {', '.join(CORPORA)}")
-    root = Path(path).expanduser()
-    if not root.exists():
+    root = user_path(path)
+    if not os.path.exists(root):  # noqa: PTH110  (Path.exists raises for names that are too long)
         raise CorpusError(f"{root}: does not exist")
     options = options or CorpusOptions()
     options.require_only(name, CORPORA[name].takes)

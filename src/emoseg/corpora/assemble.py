@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from emoseg.audio import find_audio
 from emoseg.corpora.base import Corpus, CorpusFacts, Problem, Song, counted, make_corpus
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.ratings import Rating, RatingRule, RatingsOverTime, Scale, rated_space, rating_rule
 from emoseg.corpora.splits import shared_groups
 from emoseg.errors import CorpusError
+from emoseg.find import find_recordings
 from emoseg.types import QUADRANTS, EmotionSpace, Section
 
 LISTED = 10
@@ -232,7 +232,7 @@ def _few(root: Path, entries: Sequence[Entry], facts: CorpusFacts, published: st
 
 def _recordings(folder: Path, key: Callable[[Path], str], problems: list[Problem]) -> dict[str, Path]:
     recordings: dict[str, Path] = {}
-    for path in find_audio(folder):
+    for path in find_recordings(folder):
         stem = key(path)
         if stem in recordings:
             message = f"{path}: is the same song as {recordings[stem]}; only one may stay"

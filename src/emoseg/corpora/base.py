@@ -228,7 +228,10 @@ def _listed_again(songs: Sequence[Song]) -> list[str]:
     first: dict[tuple[int, int], Path] = {}
     messages = []
     for song in songs:
-        status = song.path.stat()
+        try:
+            status = song.path.stat()
+        except OSError:
+            continue  # reading it says why
         known = first.setdefault((status.st_dev, status.st_ino), song.path)
         if known is not song.path:
             also = f", also as {song.path}" if song.path != known else ""

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +16,7 @@ import numpy as np
 from emoseg.corpora.base import Corpus, Problem, Song, counted
 from emoseg.corpora.fingerprint import Words, near_duplicates
 from emoseg.corpora.readings import Reading, read_all
+from emoseg.errors import EmosegError
 from emoseg.frontends.store import default_cache
 from emoseg.progress import progress
 
@@ -148,16 +150,28 @@ def check_corpus(
         Processes; default the number of cores.
     quiet : bool
         No progress bar.
+
+    Raises
+    ------
+    EmosegError
+        What is read cannot be kept, as on a full disk; or a process ended suddenly.
+
+    Warns
+    -----
+    EmosegWarning
+        What was kept is damaged, and is read again.
     """
     songs = corpus.songs
     found = _Found([""] * len(songs), {}, [], 0.0)
     folder = cache or default_cache()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        prints = _Prints(file, len(songs))
-        with progress("reading", len(songs), unit="recordings", quiet=quiet) as bar:
-            paths = [song.path for song in songs]
-            for i, reading in read_all(paths, cache=folder, workers=workers or os.cpu_count() or 1):
+    with _temporary(folder) as file:
+        prints = _Prints(file, len(songs), folder)
+        paths = [song.path for song in songs]
+        with (
+            progress("reading", len(songs), unit="recordings", quiet=quiet) as bar,
+            closing(read_all(paths, cache=folder, workers=workers or os.cpu_count() or 1)) as readings,
+        ):
+            for i, reading in readings:
                 found.take(i, songs[i], reading)
                 prints.add(i, reading.words)
                 bar.advance()
@@ -176,6 +190,15 @@ def check_corpus(
         tuple(songs[i].id for i in sorted(found.unreadable)),
         tuple((songs[a].id, songs[b].id) for a, b in sorted(pairs)),
     )
+
+
+def _temporary(folder: Path) -> IO[bytes]:
+    """Return a file in a folder, which is made, that goes with the process; unbuffered, so that errors come at once."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=folder, buffering=0)
+    except OSError as error:
+        raise EmosegError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 @dataclass
@@ -225,7 +248,8 @@ def _duplicate(first: Song, second: Song, how: str) -> Problem:
 class _Prints(Sequence[Words]):
     """Fingerprints on disk, by song; empty for songs without."""
 
-    def __init__(self, file: IO[bytes], songs: int) -> None:
+    def __init__(self, file: IO[bytes], songs: int, folder: Path) -> None:
+        self._folder = folder
         self._file, self._start, self._length = file, np.zeros(songs, np.int64), np.zeros(songs, np.int64)
         self._total = 0
         self._words: Words = np.empty(0, dtype=np.uint32)
@@ -233,13 +257,17 @@ class _Prints(Sequence[Words]):
     def add(self, song: int, words: Words) -> None:
         self._start[song], self._length[song] = self._total, len(words)
         self._total += len(words)
-        self._file.write(words.astype(np.uint32).tobytes())
+        data = memoryview(words.astype(np.uint32).tobytes())
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            raise EmosegError(f"{self._folder}: cannot be written: {error.strerror or error}") from error
 
     def leave_out(self, song: int) -> None:
         self._length[song] = 0
 
     def finish(self) -> _Prints:
-        self._file.flush()
         if self._total:
             self._words = np.memmap(self._file, dtype=np.uint32, mode="r", shape=(self._total,))
         return self

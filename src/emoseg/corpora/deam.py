@@ -84,7 +84,7 @@ def _artists(root: Path, problems: list[Problem]) -> dict[str, str]:
     for table in tables:
         # Some titles hold commas without quotes; such a row tells no artist for certain: a warning, not an error.
         unsure: list[Problem] = []
-        for row in read_table(table, columns=["Artist"], problems=unsure).values():
+        for row in read_table(table, columns=["Artist"], optional=["song_id", "Id"], problems=unsure).values():
             artists.setdefault(row.get("song_id") or row.get("id") or "", row["artist"])
         problems += [Problem("warning", problem.message) for problem in unsure]
     return {song: artist for song, artist in artists.items() if song and artist}

@@ -17,12 +17,12 @@ import math
 import re
 from pathlib import Path
 
-from emoseg.audio import find_audio
 from emoseg.corpora.assemble import Entry, Labelling, assemble, majority, quadrant_labels, side_of
 from emoseg.corpora.base import Corpus, CorpusFacts, Problem, counted
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.tables import read_table
 from emoseg.errors import CorpusError
+from emoseg.find import find_recordings
 from emoseg.types import QUADRANTS, Section
 
 FACTS = CorpusFacts(
@@ -39,7 +39,7 @@ def load_emopia(root: Path, options: CorpusOptions) -> Corpus:
     """Load EMOPIA from the folder that holds the recordings, or the MIDI files and tables where audio is elsewhere."""
     problems: list[Problem] = []
     parts = _parts(root, problems)
-    found = {path.stem for path in find_audio(options.audio or root)}
+    found = {path.stem for path in find_recordings(options.audio or root)}
     found |= {path.stem for folder in (root, root / "midis") for path in folder.glob("*.mid")}
     clips = {name: m for name in sorted(found | parts.keys()) if (m := _CLIP.fullmatch(name))}
     if not clips:

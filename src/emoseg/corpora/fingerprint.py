@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import rfft
 
+from emoseg.errors import CorpusError
 from emoseg.types import Float32, Int64
 
 Words = NDArray[np.uint32]
@@ -102,9 +103,14 @@ def near_duplicates(prints: Sequence[Words]) -> list[Duplicate]:
     -------
     list of Duplicate
         By the indices, the smaller first. Of many copies of one recording, enough pairs to join them all.
+
+    Raises
+    ------
+    CorpusError
+        There are more than a million fingerprints.
     """
     if len(prints) > _MAX_SONGS:
-        raise ValueError(f"{len(prints)} fingerprints are more than {_MAX_SONGS}")
+        raise CorpusError(f"{len(prints)} recordings are too many to compare; at most {_MAX_SONGS}")
     pairs = _candidates(_index(prints))
     found: dict[tuple[int, int], Duplicate] = {}
     for first, second, shift in pairs:

@@ -63,7 +63,7 @@ def _metadata(table: Path, problems: list[Problem]) -> dict[str, Mapping[str, st
     if not table.is_file():
         problems.append(Problem("warning", f"{table.parent}: no {table.name}: artists unknown, folds go by song"))
         return {}
-    return by_id(read_table(table, columns=["Song", "Artist"], problems=problems).values(), "song")
+    return by_id(read_table(table, columns=["Song", "Artist"], optional=["PQuad"], problems=problems).values(), "song")
 
 
 def _soft(label: str, share: str, where: str, problems: list[Problem]) -> dict[str, float] | None:

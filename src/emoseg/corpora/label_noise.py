@@ -22,12 +22,14 @@ from emoseg.corpora.base import Corpus, Song
 from emoseg.corpora.ratings import RatingRule
 from emoseg.corpora.truth import section_labels
 from emoseg.errors import ConfigError, CorpusError, MissingExtraError
+from emoseg.files import written_whole
 from emoseg.metrics import paired_bootstrap
 from emoseg.types import EmotionSpace, Float64, Int64
 
 LENGTHS_S = (1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 30.0)
 MARGINS = (0.0, 0.05, 0.1, 0.2, 0.3)
 DRAWS = 1000
+_LENGTHS_S = (0.1, 3600.0)  # shorter windows would be too many to count, and no one hears an emotion in less
 
 
 @dataclass(frozen=True)
@@ -178,12 +180,13 @@ def label_noise(corpus: Corpus, *, segment_s: float = 5.0, lengths_s: Sequence[f
     Raises
     ------
     ConfigError
-        A length is not above zero.
+        A length is not from 0.1 to 3600 s.
     CorpusError
         The corpus does not know the emotion over time.
     """
-    if not all(math.isfinite(x) and x > 0 for x in (segment_s, *lengths_s)):
-        raise ConfigError(f"segment {segment_s:g}: must be above 0 s")
+    for length_s in (segment_s, *lengths_s):
+        if not _LENGTHS_S[0] <= length_s <= _LENGTHS_S[1]:
+            raise ConfigError(f"segment {length_s:g}: must be from {_LENGTHS_S[0]:g} to {_LENGTHS_S[1]:g} s")
     songs = [s for s in (*corpus.songs, *corpus.without_audio) if s.over_time or s.sections]
     if not songs:
         raise CorpusError(f"{corpus.root}: {corpus.name} has no ratings over time; nothing tells wrong segments")
@@ -277,6 +280,8 @@ def write_figure(noise: LabelNoise, out: Path) -> None:
         matplotlib is not installed.
     ConfigError
         The format is unknown.
+    EmosegError
+        The file cannot be written.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -306,9 +311,8 @@ def write_figure(noise: LabelNoise, out: Path) -> None:
     rule = f"\n{noise.space.rule}" if noise.space.rule else ""
     unit = "clips" if noise.segment_s is None else f"windows of {noise.segment_s:g} s"
     figure.suptitle(f"{noise.corpus}, {noise.songs} songs, {unit}, space {noise.space.name}{rule}", fontsize=9)
-    part = out.with_name(f".{out.name}.part")
-    figure.savefig(part, format=kind, dpi=150)
-    part.replace(out)
+    with written_whole(out, suffix=out.suffix) as temporary:
+        figure.savefig(temporary, format=kind, dpi=150)
 
 
 def _draw(axis: Any, title: str, shares: Sequence[Share]) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from emoseg.corpora.assemble import Entry, Labelling, assemble, quadrant_labels, require_layout
 from emoseg.corpora.base import Corpus, CorpusFacts, Problem, counted
 from emoseg.corpora.options import CorpusOptions
-from emoseg.corpora.tables import REST, read_table
+from emoseg.corpora.tables import REST, read_table, user_path
 from emoseg.errors import ConfigError, CorpusError
 from emoseg.types import EmotionSpace
 
@@ -134,7 +134,7 @@ def _labelling(options: CorpusOptions, tags_of: Mapping[str, tuple[str, ...]]) -
         space = replace(space, rule=f"tracks tagged {value} against all others")
         return (lambda tags: {value if value in tags else other: 1.0}), _own(space), "no tag"
     if kind == "moods":
-        mapping = _mapping(Path(value).expanduser(), known)
+        mapping = _mapping(user_path(value, error=ConfigError), known)
         space = replace(EmotionSpace.from_labels(list(mapping.values())), rule=f"moods by {Path(value).name}")
         return _by_mapping(mapping), _own(space), "no mood of the mapping, or as many of two labels"
     labelling = quadrant_labels(options)

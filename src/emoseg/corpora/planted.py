@@ -12,7 +12,8 @@ from pathlib import Path
 
 from emoseg.corpora.base import Corpus, Problem
 from emoseg.corpora.options import CorpusOptions
-from emoseg.corpora.tables import read_table
+from emoseg.corpora.ratings import LONGEST_S
+from emoseg.corpora.tables import number, read_table
 from emoseg.corpora.user import load_csv
 from emoseg.errors import CorpusError
 from emoseg.types import QUADRANTS, Section
@@ -24,11 +25,14 @@ def load_synth(root: Path, options: CorpusOptions) -> Corpus:
     if not table.is_file() or not truth.is_file():
         raise CorpusError(f"{root}: is not a synthesised corpus: songs.csv and truth.csv are needed")
     sections: dict[str, list[Section]] = defaultdict(list)
-    for number, row in read_table(truth, columns=["path", "start_s", "end_s", "label"]).items():
+    for line, row in read_table(truth, columns=["path", "start_s", "end_s", "label"]).items():
         try:
-            section = Section(float(row["start_s"]), float(row["end_s"]), row["label"])
+            section = Section(number(row["start_s"]), number(row["end_s"]), row["label"])
         except ValueError as error:
-            raise CorpusError(f"{truth}: row {number}: a time is not a number: {error}") from error
+            raise CorpusError(f"{truth}: row {line}: a time is not a number: {error}") from error
+        if not 0 <= section.start_s < section.end_s <= LONGEST_S:
+            times = f"{section.start_s:g} to {section.end_s:g} s"
+            raise CorpusError(f"{truth}: row {line}: {times} is no section of a song of at most {LONGEST_S:g} s")
         sections[row["path"]].append(section)
     corpus = load_csv(table, options)
     used = [(table, song.label) for song in corpus.songs]

@@ -81,7 +81,8 @@ def _metadata(table: Path, problems: list[Problem]) -> dict[str, Mapping[str, st
     if not table.is_file():
         problems.append(Problem("warning", f"{table}: is not there: artists unknown, folds go by song"))
         return {}
-    return by_id(read_table(table, columns=["musicId", "artist"], problems=problems).values(), "musicid")
+    rows = read_table(table, columns=["musicId", "artist"], optional=["duration"], problems=problems)
+    return by_id(rows.values(), "musicid")
 
 
 def _duration_s(text: str) -> float | None:

@@ -18,11 +18,14 @@ from emoseg.errors import ConfigError
 from emoseg.types import AROUSAL, QUADRANTS, VALENCE, EmotionSpace, Float64, Int64
 
 SPACES = {space.name: space for space in (QUADRANTS, VALENCE, AROUSAL)}
+LONGEST_S = 86_400.0
+"""A time in a song beyond this, a day, is an error in a table."""
 MIN_RATED = 0.5
 """Share of a stretch that must be rated for its emotion to count as known."""
 
 _QUADRANT_OF = np.array([[2, 1], [3, 0]])  # high valence by high arousal
 _EPS = 1e-9
+_MOST_AT_ONCE = 1 << 24  # stretches times ratings
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,11 @@ class RatingsOverTime:
 
     def over(self, start_s: Sequence[float] | Float64, end_s: Sequence[float] | Float64) -> Stretches:
         """Return the mean ratings over stretches of time, weighted by how much of each rating lies inside."""
+        if len(start_s) * len(self.time_s) > _MOST_AT_ONCE and len(start_s) > 1:
+            half = len(start_s) // 2
+            parts = self.over(start_s[:half], end_s[:half]), self.over(start_s[half:], end_s[half:])
+            columns = zip(*(vars(part).values() for part in parts), strict=True)
+            return Stretches(*(np.concatenate(column) for column in columns))
         times = np.asarray(self.time_s)
         start, end = np.asarray(start_s, dtype=np.float64)[:, None], np.asarray(end_s, dtype=np.float64)[:, None]
         inside = np.clip(np.minimum(times + self.hold_s, end) - np.maximum(times, start), 0.0, None)

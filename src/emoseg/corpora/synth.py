@@ -14,12 +14,11 @@ as the artist's equaliser. Songs are levelled half way towards each other, as ma
 from __future__ import annotations
 
 import csv
-import multiprocessing
+import io
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -39,12 +38,17 @@ from emoseg.corpora.composer import (
     write_score,
 )
 from emoseg.errors import ConfigError, CorpusError
+from emoseg.files import work_folder
+from emoseg.parallel import Start, run_parallel
 from emoseg.progress import progress
 from emoseg.types import QUADRANTS, Float32, Float64, Section
+from emoseg.unfinished import unfinished, unfinished_folder
 
 SAMPLE_RATE_HZ = 22050
 SONGS_PER_ARTIST = 4
 
+_MOST_SONGS = 100_000
+_LONGEST_S = 3600.0
 _TABLE = 2048
 _TABLE_SHIFT = np.uint32(32 - 11)  # the upper 11 bits of a 32-bit phase are an index into a table
 _TAIL_S = 0.5
@@ -427,6 +431,8 @@ def write_corpus(
         If `out` exists and is not an empty folder, or cannot be written.
     ConfigError
         If a number is out of range.
+    EmosegError
+        If another process writes it already, or a process ended suddenly.
     """
     _check_settings(songs=songs, seed=seed, duration_s=duration_s, workers=workers)
     with _new_folder(out) as folder:
@@ -436,10 +442,7 @@ def write_corpus(
             for i, (label, artist) in enumerate(_roster(songs, seed))
         ]
         with progress("composing", songs, unit="songs", quiet=quiet) as bar:
-            truths = []
-            for truth in _perform(jobs, workers or os.cpu_count() or 1):
-                truths.append(truth)
-                bar.advance()
+            truths = _perform(jobs, workers or os.cpu_count() or 1, unfinished_folder(out.absolute()), bar.advance)
         _write_table(
             folder / "songs.csv", ("path", "label", "artist"), ((j.name, j.label, _artist_name(j)) for j in jobs)
         )
@@ -452,12 +455,13 @@ def write_corpus(
 
 
 def _check_settings(*, songs: int, seed: int, duration_s: float, workers: int | None) -> None:
-    if songs < 1:
-        raise ConfigError(f"songs {songs}: a corpus has at least 1 song")
+    if not 1 <= songs <= _MOST_SONGS:
+        raise ConfigError(f"songs {songs}: a corpus has from 1 to {_MOST_SONGS} songs")
     if seed < 0:
         raise ConfigError(f"seed {seed}: a seed is 0 or more")
-    if not MIN_DURATION_S <= duration_s < float("inf"):
-        raise ConfigError(f"duration_s {duration_s}: a synthesised song lasts at least {MIN_DURATION_S} seconds")
+    if not MIN_DURATION_S <= duration_s <= _LONGEST_S:
+        lasts = f"a synthesised song lasts from {MIN_DURATION_S} to {_LONGEST_S:g} seconds"
+        raise ConfigError(f"duration_s {duration_s}: {lasts}")
     if workers is not None and workers < 1:
         raise ConfigError(f"workers {workers}: at least 1 process is needed")
 
@@ -465,24 +469,25 @@ def _check_settings(*, songs: int, seed: int, duration_s: float, workers: int | 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `out` if the block succeeds, and vanishes if it fails."""
-    if out.is_dir() and any(out.iterdir()):
-        raise CorpusError(f"{out}: is not empty, and a corpus is written only to a new or empty folder")
-    if out.exists() and not out.is_dir():
+    if not out.is_dir() and os.path.lexists(out):
         raise CorpusError(f"{out}: is a file, and a corpus is written to a new or empty folder")
-    folder = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.part")
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise CorpusError(f"{out}: cannot be made: {error}") from error
-    try:
-        yield folder
-        if out.is_dir():
-            out.rmdir()
-        folder.rename(out)
-    except OSError as error:
-        raise CorpusError(f"{out}: cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    out = out.absolute()
+    if not out.name:
+        raise CorpusError(f"{out}: is not empty, and a corpus is written only to a new or empty folder")
+    work = unfinished_folder(out)
+    with unfinished(work):
+        try:
+            if out.is_dir() and any(out.iterdir()):
+                raise CorpusError(f"{out}: is not empty, and a corpus is written only to a new or empty folder")
+            with work_folder(work) as folder:
+                yield folder
+                if out.is_dir():
+                    out.rmdir()
+                folder.rename(out)
+        except OSError as error:
+            raise CorpusError(f"{out}: cannot be written: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def _roster(songs: int, seed: int) -> list[tuple[str, int]]:
@@ -502,15 +507,23 @@ def _roster(songs: int, seed: int) -> list[tuple[str, int]]:
     return [rows[i] for i in rng.permutation(songs)]
 
 
-def _perform(jobs: list[_Job], workers: int) -> Iterator[tuple[Section, ...]]:
-    """Write the songs, in this process or in several, and give their truths in order."""
-    workers = min(workers, len(jobs))
-    if workers == 1:
-        yield from map(_write_song, jobs)
-        return
-    # Spawned, not forked: the caller may hold threads and locks.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_write_song, jobs, chunksize=2)
+def _perform(jobs: list[_Job], workers: int, work: Path, on_song: Callable[[], object]) -> list[tuple[Section, ...]]:
+    """Write the songs, in this process or in several, and give their truths in order.
+
+    `work` goes with the processes: there is nothing in it that a next call could go on with.
+    """
+    truths: dict[int, tuple[Section, ...]] = {}
+    songs = run_parallel(jobs, Start(_composing, folder=work), workers=min(workers, len(jobs)))
+    with closing(songs):
+        for i, truth in songs:
+            truths[i] = truth
+            on_song()
+    return [truths[i] for i in range(len(jobs))]
+
+
+def _composing() -> Callable[[_Job], tuple[Section, ...]]:
+    """Return in a process what writes a song."""
+    return _write_song
 
 
 def _write_song(job: _Job) -> tuple[Section, ...]:
@@ -518,7 +531,9 @@ def _write_song(job: _Job) -> tuple[Section, ...]:
     rng = np.random.default_rng([job.seed, 2, job.number])
     samples, truth = compose(rng, label=job.label, duration_s=job.duration_s, artist=artist)
     pcm = np.round(samples * 32767).astype(np.int16)
-    soundfile.write(job.folder / job.name, pcm, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+    file = io.BytesIO()  # libsndfile says of a full disk nothing that could be told
+    soundfile.write(file, pcm, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+    (job.folder / job.name).write_bytes(file.getvalue())
     return truth
 
 

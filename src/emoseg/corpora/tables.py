@@ -6,18 +6,29 @@ import codecs
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from emoseg.corpora.base import Problem
-from emoseg.errors import CorpusError
+from emoseg.errors import CorpusError, EmosegError
+from emoseg.files import require_regular
 
 REST = "\t"
 """What joins the cells that `read_table` puts into one column with `rest`; no cell holds it."""
 
+_MOST_BYTES = 100_000_000
+_LONGEST_LIST = 300  # characters of the columns found that a message names
+_LONGEST_CELL = 5000  # characters: longer than any path, and short enough for many songs in one array
+
 
 def read_table(
-    path: Path, *, columns: Sequence[str], problems: list[Problem] | None = None, rest: str | None = None
+    path: Path,
+    *,
+    columns: Sequence[str],
+    optional: Sequence[str] = (),
+    problems: list[Problem] | None = None,
+    rest: str | None = None,
 ) -> dict[int, dict[str, str]]:
     """Read a table with a header, whatever its encoding, delimiter and line ends.
 
@@ -28,9 +39,12 @@ def read_table(
         tab.
     columns : sequence of str
         Columns that must be there, compared without case and surrounding blanks.
+    optional : sequence of str
+        Columns that may be there, but only once.
     problems : list of Problem, optional
         Takes an error for every row that has more cells than the header has columns, such as one with a decimal comma
-        that is not quoted; that row is then left out. Without a list the first such row raises.
+        that is not quoted, or a cell of more than 5000 characters; that row is then left out. Without a list the first
+        such row raises.
     rest : str, optional
         The last column, in lower case, when every further cell of a row belongs to it too; joined by `REST`.
 
@@ -43,22 +57,22 @@ def read_table(
     Raises
     ------
     CorpusError
-        The file cannot be read, a quote in it is never closed, a column is missing (the message lists the columns
-        found) or named twice, or a row is too long.
+        The file cannot be read, has more than 100 MB or null characters, a quote in it is never closed, a column is
+        missing (the message lists the columns found) or named twice, or a row is too long.
     """
     text = _text(path)
-    header = next(iter(text.splitlines()), "")
+    header = re.split("[\r\n]", text, maxsplit=1)[0]
     delimiter = max(",;\t", key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     rows: dict[int, dict[str, str]] = {}
     try:
-        names = _names(path, next(reader, []), columns)
+        names = _names(path, next(reader, []), columns, optional)
         for cells in reader:
             cells = [cell.strip() for cell in cells]
             if rest and len(cells) > len(names):
                 cells[len(names) - 1 :] = [REST.join(cells[len(names) - 1 :])]
-            if any(cells[len(names) :]):
-                message = f"{path}: row {reader.line_num} has {len(cells)} cells for {len(names)} columns"
+            if fault := _fault(cells, len(names)):
+                message = f"{path}: row {reader.line_num} has {fault}"
                 if problems is None:
                     raise CorpusError(message)
                 problems.append(Problem("error", f"{message} and is left out"))
@@ -66,17 +80,33 @@ def read_table(
                 padded = [*cells, *[""] * (len(names) - len(cells))]
                 rows[reader.line_num] = dict(zip(names, padded, strict=False))
     except csv.Error as error:
-        raise CorpusError(f"{path}: line {reader.line_num}: a quote is out of place or left open: {error}") from error
+        if "field larger" in str(error):
+            cause = f"a cell has more than {csv.field_size_limit()} characters; perhaps a quote is left open"
+        else:
+            cause = f"a quote is out of place or left open: {error}"
+        raise CorpusError(f"{path}: line {reader.line_num}: {cause}") from error
     return rows
 
 
-def _names(path: Path, header: Sequence[str], columns: Sequence[str]) -> list[str]:
+def _fault(cells: Sequence[str], columns: int) -> str:
+    """Return what is wrong with a row; an empty string where nothing is."""
+    if any(cells[columns:]):
+        return f"{len(cells)} cells for {columns} columns"
+    longest = max(map(len, cells), default=0)
+    return f"a cell of {longest} characters, at most {_LONGEST_CELL} are read," if longest > _LONGEST_CELL else ""
+
+
+def _names(path: Path, header: Sequence[str], columns: Sequence[str], optional: Sequence[str]) -> list[str]:
     names = [name.strip().lower() for name in header]
-    found = ", ".join(names) or "none"
+    listed = ", ".join(names) or "none"
+    found = listed if len(listed) <= _LONGEST_LIST else f"{listed[:_LONGEST_LIST]}..."
     for column in columns:
         if (n := names.count(column.lower())) != 1:
             what = "two columns" if n else "no column"
             raise CorpusError(f"{path}: {what} {column!r}; columns found: {found}")
+    for column in optional:
+        if names.count(column.lower()) > 1:
+            raise CorpusError(f"{path}: two columns {column!r}; columns found: {found}")
     return names
 
 
@@ -131,12 +161,33 @@ def numbers(
 
 
 def _text(path: Path) -> str:
+    size = require_regular(path, error=CorpusError).st_size
+    if size > _MOST_BYTES:
+        raise CorpusError(f"{path}: has {size / 1e6:.0f} MB; tables of at most {_MOST_BYTES / 1e6:.0f} MB are read")
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read: {error.strerror}") from error
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return data.decode("utf-16" if wide else "utf-8-sig")
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
+        text = data.decode("cp1252", errors="replace")
+    if (at := text.find("\0")) >= 0:
+        line = text.count("\n", 0, at) + 1
+        raise CorpusError(f"{path}: line {line} holds a null character: it is no table of text")
+    return text
+
+
+def user_path(text: str, *, error: type[EmosegError] = CorpusError) -> Path:
+    """Return the path that a user gave, with ``~`` replaced.
+
+    Raises
+    ------
+    EmosegError
+        Of the class `error`: there is no such user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as problem:
+        raise error(f"{text}: {problem}") from problem

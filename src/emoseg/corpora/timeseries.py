@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from emoseg.corpora.base import Problem, counted
-from emoseg.corpora.ratings import RatingsOverTime, Scale
+from emoseg.corpora.ratings import LONGEST_S, RatingsOverTime, Scale
 from emoseg.corpora.tables import number, numbers, read_table
 
 HOLD_S = 0.5
@@ -40,7 +40,10 @@ def long_table(
         where = f"{table}: row {line}, song {name}"
         time = numbers(row, [time_s], where=where, problems=problems)
         rated = numbers(row, values, where=where, problems=problems, check=scale.check) if time else None
-        if time and rated:
+        if time and not 0 <= time[0] <= LONGEST_S:
+            message = f"{where}: the time {time[0]:g} s is not from 0 to {LONGEST_S:g}; the row is left out"
+            problems.append(Problem("error", message))
+        elif time and rated:
             value = scale.normalise(rated[0]), scale.normalise(rated[1])
             if moments[name].setdefault(time[0], value) != value:
                 message = f"{where}: is rated otherwise at {time[0]:g} s already; the row is left out"
@@ -102,10 +105,16 @@ def _samples(row: Mapping[str, str], where: str, scale: Scale, problems: list[Pr
         if not sample or text.lower() in ("", "nan"):
             continue
         try:
-            cells[int(sample[1]) / 1000] = scale.normalise(scale.check(number(text)))
+            cells[_time_s(sample[1])] = scale.normalise(scale.check(number(text)))
         except ValueError as error:
             problems.append(Problem("error", f"{where}: {column}: {error}; the moment is left out"))
     return cells
+
+
+def _time_s(digits: str) -> float:
+    if len(digits) > 9 or int(digits) / 1000 > LONGEST_S:
+        raise ValueError(f"is later than {LONGEST_S:g} s")
+    return int(digits) / 1000
 
 
 def _there(table: Path, problems: list[Problem]) -> bool:

@@ -23,13 +23,15 @@ import numpy as np
 from emoseg.corpora.assemble import Entry, Labelling, assemble, rated_labels, require_layout
 from emoseg.corpora.base import Corpus, CorpusFacts, Problem, counted
 from emoseg.corpora.options import CorpusOptions
-from emoseg.corpora.ratings import Rating, RatingsOverTime, Scale
+from emoseg.corpora.ratings import LONGEST_S, Rating, RatingsOverTime, Scale
 from emoseg.errors import CorpusError
+from emoseg.files import read_text
 from emoseg.types import Float64
 
 PLACES = ["labelled/annotations", "annotations"]
 TABLES = "vgmidi_raw_*.json"
 SCALE = Scale(-1.0, 1.0)
+_MOST_BYTES = 100_000_000
 FACTS = CorpusFacts(
     licence="not stated; the compositions belong to their owners: research use, do not pass on",
     citation="Ferreira, Whitehead: Learning to generate music with sentiment, ISMIR 2019",
@@ -61,9 +63,9 @@ def load_vgmidi(root: Path, options: CorpusOptions) -> Corpus:
 
 def _read(table: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        data = json.loads(table.read_text(encoding="utf-8-sig"))
+        data = json.loads(read_text(table, most_bytes=_MOST_BYTES, error=CorpusError))
         return dict(data["pieces"]), dict(data["annotations"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(f"{table}: is not VGMIDI's JSON with pieces and annotations: {error}") from error
 
 
@@ -85,7 +87,7 @@ def _by_piece(
                 raise ValueError(f"{valence.size} and {arousal.size} values for {measures} measures")
             if not (np.abs([valence, arousal]) <= 1).all():
                 raise ValueError("a value lies outside the scale from -1 to 1")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             problems.append(Problem("error", f"{table}: {key}: {error}; this listener is left out"))
             continue
         heard[piece].append((valence, arousal))
@@ -100,9 +102,9 @@ def _entry(
 ) -> Entry | None:
     try:
         stem, measures, duration_s = Path(about["midi"]).stem, int(about["measures"]), float(about["duration"])
-        if not heard or measures < 1 or not duration_s > 0:
+        if not heard or measures < 1 or not 0 < duration_s <= LONGEST_S:
             raise ValueError("no listener, measure or duration")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         problems.append(Problem("error", f"{table}: {piece}: {error}; it is left out"))
         return None
     valence, arousal = (np.mean(rows, axis=0) for rows in zip(*heard, strict=True))

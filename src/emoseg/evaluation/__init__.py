@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from emoseg.config import TrainConfig, config_hash, replace_settings
 from emoseg.corpora.base import Corpus
 from emoseg.corpora.segments import load_segments
 from emoseg.corpora.splits import official_split
-from emoseg.errors import CorpusError
-from emoseg.evaluation.jobs import Job, Outcome, OutcomeStore, run_all
+from emoseg.errors import CorpusError, EmosegWarning
+from emoseg.evaluation.jobs import Job, OutcomeStore, run_all
 from emoseg.evaluation.measures import make_result
 from emoseg.evaluation.protocol import Protocol, check_splits, split_report
-from emoseg.evaluation.report import print_result, unfinished_folder, write_result
+from emoseg.evaluation.report import print_result, write_result
 from emoseg.progress import progress
 from emoseg.training import corpus_hash, require_train_extra
+from emoseg.unfinished import unfinished, unfinished_folder
 
 __all__ = ["Protocol", "evaluate", "print_result", "unfinished_folder", "write_result"]
 
@@ -64,6 +66,8 @@ def evaluate(
     ------
     ConfigError
         `work` holds what another evaluation gave.
+    EmosegError
+        Another process is at work in `work`, a loss or a probability is not finite, or the disk is full.
     CorpusError
         The corpus has errors, or too few songs or artists for the protocol.
     MissingExtraError
@@ -71,42 +75,46 @@ def evaluate(
 
     Warns
     -----
-    UserWarning
-        Test songs of an official split share an artist with training, or songs are in no part.
+    EmosegWarning
+        Test songs of an official split share an artist with training, or songs are in no part; or what an earlier
+        call kept is damaged, and is done again.
     """
     require_train_extra()
     if protocol.test_split is not None:
         official_split(corpus.songs, test=protocol.test_split)  # says before hours of features that a part is none
-    segments = load_segments(corpus, _all_features(protocol, config), cache=cache, workers=workers, quiet=quiet)
-    check_splits(segments, protocol, corpus.space.labels, members=config.learning.members)
-    if report := split_report(segments, protocol):
-        for message in report.warnings():
-            warnings.warn(message, stacklevel=2)
-    store = OutcomeStore(work, _fingerprint(protocol, config, corpus_hash(segments)))
-    # The slowest method first: the last jobs to finish are then short, and no core waits long.
-    jobs = [
-        Job(method, seed, fold, protocol, config)
-        for method in reversed(protocol.methods)
-        for seed in range(protocol.seeds)
-        for fold in range(protocol.folds)
-    ]
-    outcomes: dict[tuple[str, int, int], Outcome] = {}
-    with progress("evaluating", len(jobs), unit="trainings", quiet=quiet) as bar:
-        todo = []
-        for job in jobs:
-            if (found := store.load(job)) is None:
-                todo.append(job)
-            else:
-                outcomes[job.method, job.seed, job.fold] = found
-                bar.advance()
-        try:
-            for job, outcome in run_all(todo, segments, len(corpus.space.labels), workers or os.cpu_count() or 1):
-                outcomes[job.method, job.seed, job.fold] = outcome
-                store.save(job, outcome)
-                bar.advance()
-        except CorpusError as error:  # the songs' own labels can be split, as was checked
-            raise CorpusError(f"noise {protocol.noise} leaves too little to learn from: {error}") from error
-    return make_result(corpus, segments, protocol, config, outcomes)
+    processes = workers or os.cpu_count() or 1
+    with unfinished(work) if work else nullcontext():
+        everything = _all_features(protocol, config)
+        segments = load_segments(corpus, everything, cache=cache, workers=workers, quiet=quiet)
+        check_splits(segments, protocol, corpus.space.labels, members=config.learning.members)
+        if report := split_report(segments, protocol):
+            for message in report.warnings():
+                warnings.warn(message, EmosegWarning, stacklevel=2)
+        store = OutcomeStore(work, _fingerprint(protocol, config, corpus_hash(segments)))
+        # The slowest method first: the last jobs to finish are then short, and no core waits long.
+        jobs = [
+            Job(method, seed, fold, protocol, config)
+            for method in reversed(protocol.methods)
+            for seed in range(protocol.seeds)
+            for fold in range(protocol.folds)
+        ]
+        with progress("evaluating", len(jobs), unit="trainings", quiet=quiet) as bar:
+            outcomes = {job: found for job in jobs if (found := store.load(job)) is not None}
+            bar.advance(len(outcomes))
+            todo = [job for job in jobs if job not in outcomes]
+            try:
+                with closing(
+                    run_all(todo, segments, len(corpus.space.labels), processes, folder=work or cache)
+                ) as done:
+                    for job, outcome in done:
+                        outcomes[job] = outcome
+                        store.save(job, outcome)
+                        bar.advance()
+            except CorpusError as error:  # the songs' own labels can be split, as was checked
+                raise CorpusError(f"noise {protocol.noise} leaves too little to learn from: {error}") from error
+    return make_result(
+        corpus, segments, protocol, config, {(j.method, j.seed, j.fold): found for j, found in outcomes.items()}
+    )
 
 
 def _all_features(protocol: Protocol, config: TrainConfig) -> TrainConfig:

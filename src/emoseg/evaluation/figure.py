@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoseg.errors import ConfigError, MissingExtraError
+from emoseg.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,9 +64,8 @@ def write_figure(result: dict[str, Any], file: Path) -> None:
         panel.spines[["top", "right", "left"]].set_visible(False)
         panel.tick_params(axis="y", length=0)
     figure.suptitle(_title(result), fontsize=10)
-    part = file.with_name(f".{file.name}.part")
-    figure.savefig(part, format=file.suffix[1:].lower(), dpi=150)
-    part.replace(file)
+    with written_whole(file, suffix=file.suffix) as temporary:
+        figure.savefig(temporary, format=file.suffix[1:].lower(), dpi=150)
 
 
 def _title(result: dict[str, Any]) -> str:

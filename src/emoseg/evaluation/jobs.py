@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import tempfile
+import math
 import time
-import zipfile
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import warnings
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from emoseg import metrics
 from emoseg.config import MethodName, TrainConfig
 from emoseg.corpora.segments import CorpusSegments
-from emoseg.errors import ConfigError
+from emoseg.errors import EmosegWarning
 from emoseg.evaluation.protocol import Fold, Protocol, make_fold, soft_targets
+from emoseg.frontends.store import default_cache, load_arrays, save_arrays
+from emoseg.parallel import Start, run_parallel
 from emoseg.types import UNLABELLED, Float64, Int64
+from emoseg.unfinished import claim, remove
 
 if TYPE_CHECKING:
     from emoseg.learning.methods.base import MethodFit
@@ -79,6 +83,7 @@ class OutcomeStore:
     Parameters
     ----------
     folder : Path or None
+        Held by `emoseg.unfinished.unfinished`.
     settings : str
         A fingerprint of all that decides an outcome but method, seed and fold.
 
@@ -89,88 +94,121 @@ class OutcomeStore:
     """
 
     def __init__(self, folder: Path | None, settings: str) -> None:
-        self.folder, self.settings = folder, settings
-        if folder is None or not folder.exists():
-            return
-        marker = folder / "settings"
-        if not marker.is_file() or marker.read_text() != settings:
-            raise ConfigError(
-                f"{folder}: holds an unfinished evaluation with other settings or songs; delete it or change --out"
-            )
+        self.folder = folder
+        if folder is not None:
+            claim(folder, settings, what="evaluation")
 
     def load(self, job: Job) -> Outcome | None:
-        """Return the outcome of a finished job."""
+        """Return the outcome of a finished job; one that is damaged is removed, with a warning."""
         if self.folder is None or not (file := self._file(job)).exists():
             return None
         try:
-            with file.open("rb") as opened, np.load(opened) as saved:
-                arrays = {name: saved[name] for name in saved.files}
-        except (OSError, ValueError, zipfile.BadZipFile):
-            return None  # damaged from outside: learn it again
-        return Outcome(**json.loads(str(arrays.pop("figures"))), **arrays)
+            return _outcome(load_arrays(file))
+        except ValueError:
+            warnings.warn(f"{file}: is damaged; this training is done again", EmosegWarning, stacklevel=2)
+            remove(file)
+            return None
 
     def save(self, job: Job, outcome: Outcome) -> None:
         """Keep the outcome of a finished job."""
         if self.folder is None:
             return
-        if not self.folder.exists():
-            self.folder.mkdir()
-            (self.folder / "settings").write_text(self.settings)
         arrays = {name: value for name, value in vars(outcome).items() if isinstance(value, np.ndarray)}
-        figures = np.array(json.dumps({"detection": outcome.detection, "seconds": outcome.seconds}))
-        part = self._file(job).with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez(file, **arrays, figures=figures)  # type: ignore[arg-type]
-        part.replace(self._file(job))
+        figures = json.dumps({"detection": outcome.detection, "seconds": outcome.seconds})
+        save_arrays(self._file(job), arrays | {"figures": np.array(figures)})
 
     def _file(self, job: Job) -> Path:
         assert self.folder is not None
         return self.folder / f"{job.method}-seed{job.seed}-fold{job.fold}.npz"
 
 
-_shared: dict[str, Any] = {}
+def _outcome(arrays: dict[str, NDArray[Any]]) -> Outcome:
+    """Return the outcome that was kept as arrays.
+
+    Raises
+    ------
+    ValueError
+        They are those of no outcome.
+    """
+    try:
+        figures: Any = json.loads(str(arrays.pop("figures")))
+        outcome = Outcome(**(arrays | figures))
+        numbers = [float(outcome.seconds), *(float(value) for value in outcome.detection.values())]
+        tables = [outcome.song, outcome.mean, outcome.uncalibrated]
+        whole = (
+            all(map(math.isfinite, numbers))
+            and all(np.isfinite(array).all() for array in arrays.values())
+            and all(array.ndim == 1 for array in (outcome.test, outcome.test_rows, outcome.clean_rows, outcome.clean))
+            and all(table.shape == (len(outcome.test), outcome.song.shape[1]) for table in tables)
+            and outcome.segments.shape == (len(outcome.test_rows), outcome.song.shape[1])
+            and len(outcome.clean) == len(outcome.clean_rows)
+        )
+    except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise ValueError(f"is not an outcome: {error}") from error
+    if not whole:
+        raise ValueError("is not an outcome: its arrays do not fit together")
+    return outcome
 
 
-def _share(features: dict[str, Path], segments: CorpusSegments, classes: int) -> None:
-    """Give a worker process the corpus; features are mapped from disk, one copy for all processes."""
-    _shared["features"] = {name: np.load(path, mmap_mode="r") for name, path in features.items()}
-    _shared["segments"], _shared["classes"] = segments, classes
+@dataclass(frozen=True)
+class JobData:
+    """What all jobs learn from: the segments of a corpus, whose features may be mapped from disk, and K labels."""
+
+    features: Mapping[str, NDArray[Any]]
+    segments: CorpusSegments
+    classes: int
 
 
-def run_all(jobs: list[Job], segments: CorpusSegments, classes: int, workers: int) -> Iterator[tuple[Job, Outcome]]:
-    """Yield jobs with their outcomes as they finish; the outcomes do not depend on the number of workers."""
-    from emoseg.learning.learner import kept_heap
+def run_all(
+    jobs: list[Job], segments: CorpusSegments, classes: int, workers: int, *, folder: Path | None = None
+) -> Generator[tuple[Job, Outcome], None, None]:
+    """Yield jobs with their outcomes as they finish; the outcomes do not depend on the number of workers.
 
-    with tempfile.TemporaryDirectory() as folder:
-        files = {name: Path(folder) / f"{name}.npy" for name in segments.table.features}
-        for name, file in files.items():
-            np.save(file, segments.table.features[name])
+    Parameters
+    ----------
+    jobs : list of Job
+    segments : CorpusSegments
+    classes : int
+    workers : int
+        Processes.
+    folder : Path, optional
+        Where processes find the features meanwhile; default the cache.
+    """
+    from emoseg.learning.learner import arrays_on_disk, process_environment
+
+    if min(workers, len(jobs)) <= 1:
+        data = JobData(segments.table.features, segments, classes)
+        for job in jobs:
+            yield job, run_job(job, data)
+        return
+    with arrays_on_disk(segments.table.features, folder or default_cache()) as (shared, files):
         bare = replace(segments, table=replace(segments.table, features={}))
-        if workers == 1:
-            _share(files, bare, classes)
-            for job in jobs:
-                yield job, run_job(job)
-            return
-        context = multiprocessing.get_context("spawn")
-        with kept_heap(), ProcessPoolExecutor(min(workers, len(jobs)), context, _share, (files, bare, classes)) as pool:
-            pending = {pool.submit(run_job, job): job for job in jobs}
-            try:
-                for future in as_completed(pending):
-                    yield pending[future], future.result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        start = Start(_running, (files, bare, classes), environment=process_environment(), folder=shared)
+        with closing(run_parallel(jobs, start, workers=workers)) as done:
+            for i, outcome in done:
+                yield jobs[i], outcome
 
 
-def run_job(job: Job) -> Outcome:
+def _running(files: Mapping[str, Path], segments: CorpusSegments, classes: int) -> Callable[[Job], Outcome]:
+    """Return in a process what runs a job; features are mapped from disk, one copy for all processes."""
+    data = JobData({name: np.load(file, mmap_mode="r") for name, file in files.items()}, segments, classes)
+    return lambda job: run_job(job, data)
+
+
+def run_job(job: Job, data: JobData) -> Outcome:
     """Learn one method on one fold and predict its test songs, once."""
+    with threadpool_limits(1):  # as in processes of their own: what is predicted must not depend on cores either
+        return _run_job(job, data.features, data.segments, data.classes)
+
+
+def _run_job(job: Job, features: Mapping[str, NDArray[Any]], segments: CorpusSegments, classes: int) -> Outcome:
     from emoseg.learning.methods import METHODS
     from emoseg.learning.methods.base import Run, TrainingSet
     from emoseg.learning.pipeline import learn
 
-    segments, classes = cast(CorpusSegments, _shared["segments"]), _shared["classes"]
     fold = make_fold(segments, job.protocol, classes=classes, seed=job.seed, fold=job.fold)
     own = METHODS[job.method].frontends or job.config.frontends
-    tables: Mapping[str, Any] = {frontend.name: _shared["features"][frontend.name] for frontend in own}
+    tables = {frontend.name: features[frontend.name] for frontend in own}
     groups = segments.groups(job.protocol.group)
     data = TrainingSet(
         {name: table[fold.rows][fold.source] for name, table in tables.items()},
@@ -219,8 +257,13 @@ def detection(fit: MethodFit, fold: Fold, song: Int64, classes: int, *, by_song:
     -------
     dict of str to float
         As documented in docs/evaluation.md; what needs a wrong label is missing where there is none, and what needs
-        the truth where that is not known.
+        the truth where that is not known. All values are finite.
     """
+    found = _detection(fit, fold, song, classes, by_song=by_song)
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _detection(fit: MethodFit, fold: Fold, song: Int64, classes: int, *, by_song: bool) -> dict[str, float]:
     labelled = fold.given != UNLABELLED
     given, flagged = fold.given[labelled], fit.flagged[labelled]
     found = {

@@ -16,6 +16,8 @@ from emoseg.corpora.splits import labelled_share, official_split, song_folds
 from emoseg.errors import ConfigError, CorpusError
 from emoseg.types import UNLABELLED, Float64, Int64
 
+MOST_SEEDS = 1000
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -39,8 +41,7 @@ class Protocol:
     Raises
     ------
     ConfigError
-        A method is unknown or named twice, the fraction is out of range, or there are too few folds, or folds and a
-        test split.
+        A method is unknown or named twice, a number is out of range, or there are folds and a test split.
     """
 
     methods: tuple[MethodName, ...]
@@ -53,6 +54,8 @@ class Protocol:
 
     def __post_init__(self) -> None:
         known = get_args(MethodName)
+        if not self.methods:
+            raise ConfigError(f"no method given; choose from {', '.join(known)}")
         for i, method in enumerate(self.methods):
             if method not in known:
                 raise ConfigError(f"method {method!r} is unknown; choose from {', '.join(known)}")
@@ -60,6 +63,10 @@ class Protocol:
                 raise ConfigError(f"method {method!r} is named twice")
         if not 0 < self.fraction <= 1:
             raise ConfigError(f"fraction {self.fraction:g}: must be above 0 and at most 1")
+        if not 1 <= self.seeds <= MOST_SEEDS:
+            raise ConfigError(f"seeds {self.seeds}: must be from 1 to {MOST_SEEDS}")
+        if self.group not in ("artist", "none"):
+            raise ConfigError(f"group {self.group!r}: must be artist or none")
         if self.test_split is None and self.folds < 2:
             raise ConfigError(f"folds {self.folds}: must be 2 or more")
         if self.test_split is not None and self.folds != 1:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from emoseg.console import json_text, printable
+from emoseg.files import write_whole
+from emoseg.unfinished import unfinished_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +22,7 @@ def print_result(result: dict[str, Any], console: Console) -> None:
     split = protocol.get("test_split")
     parted = f"{protocol['folds']} folds"
     if split:
-        parted = f"learnt from {split['train_songs']}, tested on {split['test_songs']} ({split['parts']})"
+        parted = f"learnt from {split['train_songs']}, tested on {split['test_songs']} ({printable(split['parts'])})"
     console.print(
         f"{corpus['name']}: {corpus['songs']} songs, {corpus['segments']} segments; {parted} x "
         f"{seeds} seed{'s' * (seeds != 1)}, grouped by {protocol['group']}, noise {protocol['noise']}{labelled}",
@@ -28,9 +31,9 @@ def print_result(result: dict[str, Any], console: Console) -> None:
         soft_wrap=True,
     )
     for line in split["warnings"] if split else []:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
     for line in corpus["left_out"]:
-        console.print(f"left out: {line}", highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(f"left out: {line}"), highlight=False, markup=False, soft_wrap=True)
     _print_scores(result, console)
     _print_detection(result, console)
     _print_detection_real(result, console)
@@ -138,14 +141,13 @@ def _score(value: float | list[float] | None) -> str:
     return f"{value:.3f}" if isinstance(value, float) else "{:.3f}-{:.3f}".format(*value)
 
 
-def unfinished_folder(out: Path) -> Path:
-    """Return the folder beside a result file that keeps what finished trainings gave until the file is written."""
-    return out.with_name(f".{out.name}.unfinished")
-
-
 def write_result(result: dict[str, Any], out: Path) -> None:
-    """Write a result file, whole or not at all; what was kept for going on after a kill is then deleted."""
-    part = out.with_name(f".{out.name}.part")
-    part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    part.replace(out)
+    """Write a result file, whole or not at all; what was kept for going on after a kill is then deleted.
+
+    Raises
+    ------
+    EmosegError
+        The file cannot be written.
+    """
+    write_whole(out, json_text(result, indent=1) + "\n")
     shutil.rmtree(unfinished_folder(out), ignore_errors=True)

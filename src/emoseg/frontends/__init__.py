@@ -6,15 +6,20 @@ and `compare` (openSMILE, an extra) for the multilayer perceptron.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from emoseg.config import CompareConfig, FrontendConfig, LogMelConfig, SegmentConfig
+from emoseg.errors import AudioError
 from emoseg.frontends.compare import Compare
 from emoseg.frontends.descriptors import Descriptors
 from emoseg.frontends.logmel import LogMel
 from emoseg.types import Float32
 
-__all__ = ["Compare", "Descriptors", "Frontend", "LogMel", "build_frontend"]
+__all__ = ["Compare", "Descriptors", "Frontend", "LogMel", "build_frontend", "compute_features"]
 
 
 class Frontend(Protocol):
@@ -65,3 +70,35 @@ def build_frontend(config: FrontendConfig, segment: SegmentConfig) -> Frontend:
     if isinstance(config, LogMelConfig):
         return LogMel(config, segment)
     return Compare(config, segment) if isinstance(config, CompareConfig) else Descriptors(config, segment)
+
+
+def compute_features(frontends: Sequence[Frontend], samples: Float32) -> dict[str, Float32]:
+    """Return the features of a batch of segments by the name of the frontend, each of shape (B, ...), all finite.
+
+    Parameters
+    ----------
+    frontends : sequence of Frontend
+    samples : array, shape (B, n)
+
+    Raises
+    ------
+    AudioError
+        A frontend gives a number that is not finite (``"nonfinite"``), as of sound that is far too loud.
+    """
+    found = {}
+    for frontend in frontends:
+        with np.errstate(all="ignore"):  # what overflows shows in the result
+            features = frontend(samples)
+        require_finite(features, frontend)
+        found[frontend.name] = features
+    return found
+
+
+def require_finite(features: NDArray[np.floating], frontend: Frontend) -> None:
+    """Raise `AudioError` (``"nonfinite"``) where features, shape (B, ...), hold a number that is not finite."""
+    finite = np.isfinite(features)
+    if finite.all():
+        return
+    names = frontend.feature_names
+    which = f": {names[int(np.argwhere(~finite)[0, 1])]}" if names and features.ndim == 2 else ""
+    raise AudioError(f"the frontend {frontend.name} gives a number that is not finite{which}", kind="nonfinite")

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from emoseg.config import CompareConfig, SegmentConfig
-from emoseg.errors import ConfigError, MissingExtraError
+from emoseg.errors import ConfigError, EmosegWarning, MissingExtraError
 from emoseg.frontends import spectral
 from emoseg.types import Float32
 
@@ -19,7 +19,7 @@ TERMS = "openSMILE (frontend compare) is for research and private use; commercia
 _SHORTEST_S = 0.5
 
 
-class LicenceWarning(UserWarning):
+class LicenceWarning(EmosegWarning):
     """Something in use has terms that its user should know."""
 
 

@@ -111,4 +111,4 @@ def check_segments(segments: Float32, length: int, *, frontend: str) -> None:
     if segments.ndim != 2 or segments.shape[1] != length:
         raise ConfigError(f"{frontend}: segments must have shape (B, {length}), got {segments.shape}")
     if not np.isfinite(segments).all():
-        raise AudioError(f"{frontend}: segments hold samples that are not finite", kind="not-finite")
+        raise AudioError(f"{frontend}: segments hold samples that are not finite", kind="nonfinite")

@@ -9,14 +9,13 @@ member may learn from them, and nothing is measured on them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import multiprocessing
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from emoseg.config import LearningConfig
 from emoseg.corpora.splits import song_folds
-from emoseg.learning.trainer import State, Trainer
+from emoseg.errors import EmosegError, EmosegWarning
+from emoseg.files import remove_leftovers, require_regular, work_folder, write_whole
+from emoseg.frontends.store import default_cache
+from emoseg.learning.trainer import NotFiniteError, State, Trainer
 from emoseg.metrics import macro_f1
+from emoseg.parallel import ONE_THREAD, Start, run_parallel
 from emoseg.types import UNLABELLED, Float64, Int64
+from emoseg.unfinished import remove
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def cross_fit(
     targets: Float64 | None = None,
     workers: int = 1,
     work: Path | None = None,
-    on_epoch: Callable[[], None] | None = None,
+    on_epoch: Callable[[], object] | None = None,
 ) -> SegmentFit:
     """Learn all members and choose the pass to stop at.
 
@@ -148,6 +153,17 @@ def cross_fit(
         Folder that every finished pass is saved in; a run that finds passes there goes on after them.
     on_epoch : callable, optional
         Called in this process after each pass of each member; passes found in `work` count too.
+
+    Raises
+    ------
+    EmosegError
+        A loss or a probability is not finite, the networks do not fit into the memory, a process ended suddenly, or
+        the disk is full.
+
+    Warns
+    -----
+    EmosegWarning
+        A saved pass is damaged; it is learnt again.
     """
     config = config.for_features(data.features.ndim)
     part = song_parts(data.song_labels(), data.groups, parts=config.members, seed=seed)[data.song]
@@ -167,8 +183,10 @@ def cross_fit(
         )
         for m in range(config.members)
     ]
+    for job in jobs:
+        _remove_damaged(job.work)  # here, because what another process warns of reaches nobody
     if workers > 1:
-        runs = _run_in_processes(data, jobs, workers, on_epoch)
+        runs = _run_in_processes(data, jobs, workers, work, on_epoch)
     else:
         runs = [_run_member(data.features, data.given, data.song, job, on_epoch) for job in jobs]
     return _choose(data, part, runs)
@@ -195,14 +213,11 @@ def _run_member(
     given: Int64,
     song: Int64,
     job: _MemberJob,
-    on_epoch: Callable[[], None] | None = None,
+    on_epoch: Callable[[], object] | None = None,
 ) -> _Run:
     """Learn one member; return its state after each pass, with held-out probabilities in ``"held_out"``."""
     torch.set_num_threads(1)  # results must not depend on the number of cores
-    rows = np.flatnonzero((job.part != job.member) & job.learnable)
-    trainer = job.trainer(
-        features, given, song, rows, classes=job.classes, config=job.config, seed=job.seed, targets=job.targets
-    )
+    trainer = _trainer(features, given, song, job)
     states, records = _saved_passes(job.work)
     if states:
         trainer.load_state(states[-1])
@@ -210,8 +225,13 @@ def _run_member(
             if on_epoch:
                 on_epoch()
     for epoch in range(len(states), job.config.epochs):
-        record = {"epoch": epoch, **trainer.run_epoch(epoch)}
-        state = trainer.state() | _findings(trainer, np.flatnonzero(job.part == job.member))
+        try:
+            record = {"epoch": epoch, **trainer.run_epoch(epoch)}
+            found = _findings(trainer, np.flatnonzero(job.part == job.member))
+        except NotFiniteError as error:
+            where = f"member {job.member + 1} of {job.config.members}, pass {epoch + 1} of {job.config.epochs}"
+            raise EmosegError(f"{where}: {error}") from error
+        state = trainer.state() | found
         states.append(state)
         records.append(record)
         if job.work:
@@ -221,22 +241,39 @@ def _run_member(
     return [_without_optimiser(s) for s in states], records
 
 
+def _trainer(features: NDArray[np.floating], given: Int64, song: Int64, job: _MemberJob) -> Trainer:
+    rows = np.flatnonzero((job.part != job.member) & job.learnable)
+    try:
+        return job.trainer(
+            features, given, song, rows, classes=job.classes, config=job.config, seed=job.seed, targets=job.targets
+        )
+    except (RuntimeError, MemoryError) as error:  # torch's error where there is not enough memory
+        cause = str(error).strip().partition("\n")[0]
+        raise EmosegError(f"the networks cannot be made with these settings: {cause}") from error
+
+
 def _findings(trainer: Trainer, held_out: Int64) -> State:
     """Return what a member says after a pass of the part it never saw, and of the segments that it learns from."""
     segments = trainer.probabilities(held_out)
     clean = np.full(len(trainer.given), np.nan)
-    clean[trainer.rows[trainer.labelled]] = trainer.clean()[trainer.labelled]
+    clean[trainer.rows[trainer.labelled]] = _finite(trainer.clean()[trainer.labelled], "clean probability")
     found: State = {
-        "held_out": segments,
-        "held_out_song": trainer.song_probabilities(held_out, segments),
+        "held_out": _finite(segments, "probability"),
+        "held_out_song": _finite(trainer.song_probabilities(held_out, segments), "probability of a song"),
         "clean": clean,
     }
     if (opinion := trainer.guesses()) is not None:
         found["guesses"] = np.full((len(clean), trainer.classes), np.nan)
-        found["guesses"][trainer.rows] = opinion
+        found["guesses"][trainer.rows] = _finite(opinion, "guessed label")
     if (rate := trainer.noise_rate()) is not None:
-        found["noise_rate"] = np.array(rate)
+        found["noise_rate"] = _finite(np.array(rate), "noise rate")
     return found
+
+
+def _finite(values: Float64, what: str) -> Float64:
+    if not np.isfinite(values).all():
+        raise NotFiniteError(f"a {what} is not finite")
+    return values
 
 
 def _without_optimiser(state: State) -> State:
@@ -244,39 +281,87 @@ def _without_optimiser(state: State) -> State:
 
 
 def _save_pass(work: Path, epoch: int, state: State, record: dict[str, Any]) -> None:
-    work.mkdir(parents=True, exist_ok=True)
-    part = work / f"{epoch:04d}.part"
-    arrays = {k: np.asarray(v, order="C") for k, v in state.items()}  # ascontiguousarray would make scalars vectors
-    save_file(arrays, part, metadata={"record": json.dumps(record)})
-    part.replace(work / f"{epoch:04d}.safetensors")
-    previous = work / f"{epoch - 1:04d}.safetensors"
-    if previous.exists():
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmosegError(f"{work}: cannot be made: {error.strerror or error}") from error
+    _write_pass(_pass_file(work, epoch), state, record)
+    if epoch and (previous := _pass_file(work, epoch - 1)).exists():
         # Only the last pass needs the optimiser's moments; the others are two thirds smaller without.
         _drop_moments(previous)
 
 
-def _drop_moments(file: Path) -> None:
-    from safetensors import safe_open
+def _pass_file(work: Path, epoch: int) -> Path:
+    return work / f"{epoch:04d}.safetensors"
 
-    with safe_open(file, framework="numpy") as saved:
-        metadata = saved.metadata()
-    part = file.with_suffix(".part")
-    save_file(_without_optimiser(load_file(file)), part, metadata=metadata)
-    part.replace(file)
+
+def _drop_moments(file: Path) -> None:
+    state, record = _read_pass(file)
+    _write_pass(file, _without_optimiser(state), record)
+
+
+def _write_pass(file: Path, state: State, record: dict[str, Any]) -> None:
+    arrays = {k: np.asarray(v, order="C") for k, v in state.items()}  # ascontiguousarray would make scalars vectors
+    noted = json.dumps({"record": record, "checksum": _checksum(arrays, record)})
+    write_whole(file, save(arrays, metadata={"pass": noted}))
+
+
+def _read_pass(file: Path) -> tuple[State, dict[str, Any]]:
+    """Return a saved pass.
+
+    Raises
+    ------
+    ValueError
+        The file is not what `_write_pass` wrote.
+    """
+    try:
+        require_regular(file)
+        with safe_open(file, framework="numpy") as saved:
+            noted = json.loads(saved.metadata()["pass"])
+            state: State = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118  (it is no mapping)
+        record: dict[str, Any] = noted["record"]
+        checksum = noted["checksum"]
+    except Exception as error:  # safetensors, JSON and numpy raise what they meet in a damaged file
+        raise ValueError(f"{file}: is damaged: {error}") from error
+    if checksum != _checksum(state, record):
+        raise ValueError(f"{file}: is damaged: its checksum is another")
+    return state, record
+
+
+def _checksum(state: State, record: dict[str, Any]) -> str:
+    """Return 32 hexadecimal digits that name the content of a pass: safetensors has no checksum of its own."""
+    digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=16)
+    for name in sorted(state):
+        array = np.asarray(state[name], order="C")
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _remove_damaged(work: Path | None) -> None:
+    """Remove saved passes that are damaged, and what a killed process left; a run goes on before the first gap."""
+    if work is None or not work.is_dir():
+        return
+    remove_leftovers(work)
+    epoch = 0
+    while (file := _pass_file(work, epoch)).exists():
+        try:
+            _read_pass(file)
+        except ValueError:
+            warnings.warn(f"{file}: is damaged; it is learnt again", EmosegWarning, stacklevel=2)
+            remove(file)
+        epoch += 1
 
 
 def _saved_passes(work: Path | None) -> _Run:
-    from safetensors import SafetensorError, safe_open
-
     states: list[State] = []
     records: list[dict[str, Any]] = []
-    while work and (file := work / f"{len(states):04d}.safetensors").exists():
+    while work and (file := _pass_file(work, len(states))).exists():
         try:
-            with safe_open(file, framework="numpy") as saved:
-                record = json.loads(saved.metadata()["record"])
-            states.append(load_file(file))
-        except (SafetensorError, OSError):
-            break  # damaged from outside: go on from the pass before
+            state, record = _read_pass(file)
+        except ValueError:
+            break
+        states.append(state)
         records.append(record)
     # The moments are in the last file only; without them (killed between two writes) that pass is learnt again.
     while states and not any(k.startswith("optimiser") for k in states[-1]):
@@ -285,64 +370,86 @@ def _saved_passes(work: Path | None) -> _Run:
     return states, records
 
 
-_shared: dict[str, Any] = {}
+# --- processes -------------------------------------------------------------------------------------------------------
 
 
-def _share(features: Path, given: Int64, song: Int64, passes: Any) -> None:
-    """Give a worker process the data; features are mapped from disk, one copy for all processes."""
-    _shared["data"] = np.load(features, mmap_mode="r"), given, song
-    _shared["passes"] = passes
-
-
-def _count_pass() -> None:
-    with _shared["passes"].get_lock():
-        _shared["passes"].value += 1
-
-
-def _run_shared(job: _MemberJob) -> _Run:
-    features, given, song = _shared["data"]
-    return _run_member(features, given, song, job, _count_pass)
-
-
-@contextmanager
-def kept_heap() -> Iterator[None]:
-    """Start processes that keep the memory that a training step frees, for the next one.
+def process_environment() -> dict[str, str]:
+    """Return the environment of processes that learn: one thread, and memory that a step frees is kept for the next.
 
     The C library of Linux otherwise gives it back and fetches it again a hundred times a second, which takes a fifth of
     the time of a convolutional network. It reads these settings when a process starts, and others ignore them.
     """
-    before = dict(os.environ)
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 25))
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
+    kept = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 25)}
+    return {name: os.environ.get(name, value) for name, value in kept.items()} | dict(ONE_THREAD)
+
+
+@contextmanager
+def arrays_on_disk(arrays: Mapping[str, NDArray[Any]], parent: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
+    """Yield a temporary folder in `parent`, and the files in it that processes can map: one copy for all of them.
+
+    Raises
+    ------
+    EmosegError
+        The disk is full, or `parent` cannot be written to.
+    """
+    with ExitStack() as stack:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(parent)
+            folder = stack.enter_context(work_folder(parent))
+            files = {name: folder / f"{name}.npy" for name in arrays}
+            for name, file in files.items():
+                _save_array(file, arrays[name])
+        except OSError as error:
+            raise EmosegError(f"{parent}: cannot be written: {error.strerror or error}") from error
+        yield folder, files
+
+
+def _save_array(file: Path, array: NDArray[Any]) -> None:
+    """Write a .npy file as `numpy.save` does, but with the system's words where the disk is full."""
+    whole = np.ascontiguousarray(array)
+    with file.open("wb") as opened:
+        np.lib.format.write_array_header_1_0(opened, np.lib.format.header_data_from_array_1_0(whole))
+        opened.write(whole.data)
+
+
+def _learning(features: Path, given: Int64, song: Int64, passes: Path) -> Callable[[_MemberJob], _Run]:
+    """Return in a process what learns a member, and appends a byte to the file `passes` after each pass."""
+    table = np.load(features, mmap_mode="r")
+    counted = os.open(passes, os.O_WRONLY | os.O_APPEND)
+    return lambda job: _run_member(table, given, song, job, lambda: os.write(counted, b"."))
 
 
 def _run_in_processes(
-    data: LearningSet, jobs: list[_MemberJob], workers: int, on_epoch: Callable[[], None] | None
+    data: LearningSet, jobs: list[_MemberJob], workers: int, work: Path | None, on_epoch: Callable[[], object] | None
 ) -> list[_Run]:
-    context = multiprocessing.get_context("spawn")
-    passes, told = context.Value("i", 0), 0
-    with tempfile.TemporaryDirectory() as folder:
-        features = Path(folder) / "features.npy"
-        np.save(features, data.features)
-        shared = (features, data.given, data.song, passes)
-        with kept_heap(), ProcessPoolExecutor(min(workers, len(jobs)), context, _share, shared) as pool:
-            futures = [pool.submit(_run_shared, job) for job in jobs]
-            try:
-                pending: set[Any] = set(futures)
-                while pending:
-                    _, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
-                    while on_epoch and told < passes.value:
-                        told += 1
-                        on_epoch()
-                return [future.result() for future in futures]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    with arrays_on_disk({"features": data.features}, work or default_cache()) as (folder, files):
+        passes, told = folder / "passes", 0
+        passes.touch()
+
+        def tell() -> None:
+            nonlocal told
+            while on_epoch and told < passes.stat().st_size:
+                told += 1
+                on_epoch()
+
+        start = Start(
+            _learning,
+            (files["features"], data.given, data.song, passes),
+            environment=process_environment(),
+            folder=folder,
+        )
+        runs: dict[int, _Run] = {}
+        try:
+            with closing(run_parallel(jobs, start, workers=workers, on_wait=tell)) as learnt:
+                for member, run in learnt:
+                    runs[member] = run
+        finally:
+            for job in jobs:  # where one failed, the others were ended in the middle of what they did
+                if job.work is not None:
+                    remove_leftovers(job.work)
+        tell()
+        return [runs[member] for member in range(len(jobs))]
 
 
 def _choose(data: LearningSet, part: Int64, runs: list[_Run]) -> SegmentFit:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from emoseg.config import MethodName
+from emoseg.errors import EmosegError
 from emoseg.learning.learner import song_parts
 from emoseg.learning.methods import METHODS
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run, TrainingSet
@@ -58,15 +59,22 @@ class Learned:
             Of every frontend.
         song : array of int, shape (S,)
             Song of each segment, from 0 to N - 1, ascending.
+
+        Raises
+        ------
+        EmosegError
+            A probability is not finite.
         """
         predicted = self.fit.predictor.predict(features, song)
         statistics = _statistics(predicted, song)
-        return SongPrediction(
+        found = SongPrediction(
             song=self.song_model.predict_table(statistics),
             mean=self.mean_model.predict_table(statistics),
             uncalibrated=np.exp(statistics[:, : predicted.segments.shape[1]]),
             segments=predicted.segments,
         )
+        _require_finite("what is predicted for new songs", *vars(found).values())
+        return found
 
 
 def learn(data: TrainingSet, *, method: MethodName, run: Run) -> Learned:
@@ -84,6 +92,8 @@ def learn(data: TrainingSet, *, method: MethodName, run: Run) -> Learned:
     ------
     ValueError
         Some segments of a song have a label and others none.
+    EmosegError
+        A loss or a probability is not finite.
     """
     labels = data.song_labels()
     if ((data.given == UNLABELLED) != (labels[data.song] == UNLABELLED)).any():
@@ -99,11 +109,15 @@ def _learn(data: TrainingSet, labels: Int64, method: Method, run: Run) -> Learne
     statistics = _statistics(fit.out_of_fold.of(rows), np.searchsorted(songs, data.song[rows]))
     folds = song_parts(labels, data.groups, parts=run.config.members, seed=run.seed)[songs]
     rate = fit.song_rate
+    _require_finite("what the segment model predicts for songs that it never saw", statistics)
     song_fit = fit_song_model(statistics, labels[songs], classes=data.classes, folds=folds, song_rate=rate)
+    model, mean_model = song_fit.model, fit_mean_model(statistics, labels[songs], classes=data.classes, song_rate=rate)
+    weights = [model.mean, model.scale, model.weights, model.bias]
+    _require_finite("the song model", song_fit.held_out, *weights, model.temperature, mean_model.temperature)
     return Learned(
         fit=fit,
-        song_model=replace(song_fit.model, base=fit.song_base),
-        mean_model=fit_mean_model(statistics, labels[songs], classes=data.classes, song_rate=rate),
+        song_model=replace(model, base=fit.song_base),
+        mean_model=mean_model,
         song_held_out=song_fit.held_out,
     )
 
@@ -115,3 +129,8 @@ def _statistics(predicted: Prediction, song: Int64) -> Float64:
     if predicted.songs is not None:
         return with_base(table, predicted.songs[np.searchsorted(song, np.arange(songs))])
     return table
+
+
+def _require_finite(what: str, *arrays: NDArray[np.floating] | float) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise EmosegError(f"{what} holds a number that is not finite; nothing can be learnt from it")

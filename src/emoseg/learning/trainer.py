@@ -19,12 +19,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from emoseg.config import LearningConfig
+from emoseg.errors import EmosegError
 from emoseg.learning import semisup
 from emoseg.learning.networks import SegmentNetwork, build_network
 from emoseg.song import song_mean
 from emoseg.types import UNLABELLED, Float64, Int64
 
 State = dict[str, NDArray[Any]]
+
+
+class NotFiniteError(EmosegError):
+    """A pass gave a number that is not finite; who runs it says which pass of which member."""
 
 
 class Trainer(ABC):
@@ -170,7 +175,15 @@ class Trainer(ABC):
         return self.networks[0].augment(x, self.generator)
 
     def step(self, which: int, loss: Tensor, progress: float) -> None:
-        """Take one optimiser step of network `which`; `progress` in [0, 1) sets the one-cycle learning rate."""
+        """Take one optimiser step of network `which`; `progress` in [0, 1) sets the one-cycle learning rate.
+
+        Raises
+        ------
+        NotFiniteError
+            The loss is not finite: all that follows would be learnt from it.
+        """
+        if not torch.isfinite(loss):
+            raise NotFiniteError(f"the loss is {float(loss.detach())}; try a lower learning rate")
         optimiser = self.optimisers[which]
         for group in optimiser.param_groups:
             group["lr"] = self.config.learning_rate * one_cycle(progress)
@@ -201,13 +214,22 @@ class Trainer(ABC):
 
     @torch.no_grad()
     def evaluate(self, network: SegmentNetwork, rows: Int64) -> Float64:
-        """Return a network's probabilities for segments `rows`, in evaluation mode, shape (n, K)."""
+        """Return a network's probabilities for segments `rows`, in evaluation mode, shape (n, K).
+
+        Raises
+        ------
+        NotFiniteError
+            One is not finite.
+        """
         network.eval()
         parts = [
             torch.softmax(network(torch.from_numpy(self.features[part].astype(np.float32))), dim=1)
             for part in np.split(rows, evaluation_batches(self.features.shape[1:], len(rows)))
         ]
-        return torch.cat(parts).double().numpy()
+        probabilities = torch.cat(parts)
+        if not torch.isfinite(probabilities).all():
+            raise NotFiniteError("a probability is not finite; try a lower learning rate")
+        return probabilities.double().numpy()
 
     def probabilities(self, rows: Int64) -> Float64:
         """Return the mean probabilities of all networks for segments `rows`, shape (n, K)."""

@@ -1,5 +1,9 @@
 """The tags of every container, read and written by mutagen; the only module that imports it.
 
+It is a process of its own (``python -m emoseg.tags.containers``), started by `process` alone: files come from
+strangers, and a damaged one may make mutagen take all memory, or all time. The process reads requests, a JSON object
+per line, from standard input, and answers each with a line on standard output.
+
 mutagen is under the GPL (2.0 or later), so it is an extra and imported on first use.
 
 ========================  ======================================  =====================================
@@ -19,12 +23,24 @@ These are the names that MusicBrainz Picard, Mp3tag and Navidrome use. The versi
 from __future__ import annotations
 
 import importlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
-from emoseg.errors import AudioError, MissingExtraError
+from emoseg.console import one_line
 from emoseg.tags.fields import PREFIX
+
+MEMORY_BYTES = 512 << 20  # private memory; pictures in tags are the largest that is read
+GROWTH_BYTES = 64 << 20  # by which writing may make a file longer
+MOST_CHARACTERS = 8192  # of all moods, and of all fields of emoseg's own, in a file
+_WORDS = 300  # characters kept of what mutagen says
 
 _FREEFORM = "----:com.apple.iTunes:"
 
@@ -43,54 +59,38 @@ class TaggedFile:
 
     Raises
     ------
-    AudioError
-        The file cannot be read, or its container cannot hold tags (`kind` ``"tags"``).
-    MissingExtraError
-        mutagen is not installed.
+    ValueError
+        Its container cannot hold tags, or they are too long.
+    Exception
+        Whatever a damaged file makes mutagen raise.
     """
 
     def __init__(self, path: Path) -> None:
-        mutagen = _mutagen()
-        try:
-            self._file = mutagen.File(path)
-            if self._file is not None and self._file.tags is None:
+        mutagen = importlib.import_module("mutagen")
+        self._file = mutagen.File(path)
+        if self._file is not None and self._file.tags is None:
+            with suppress(NotImplementedError, mutagen.MutagenError):
                 self._file.add_tags()
-        except (mutagen.MutagenError, OSError, NotImplementedError) as error:
-            raise AudioError(f"{path}: its tags cannot be read: {error}", kind="tags") from error
-        self._path = path
         tags = _family(self._file)
         if tags is None:
-            raise AudioError(f"{path}: its format cannot hold tags", kind="tags")
+            raise ValueError("the format can hold none")
         self._tags = tags
         self.mood = self._tags.mood()
         self.mood_field = self._tags.mood_field
         self.own = self._tags.own()
+        for texts in (self.mood, [*self.own, *self.own.values()]):
+            if sum(map(len, texts)) > MOST_CHARACTERS or len(texts) > MOST_CHARACTERS:
+                raise ValueError(f"more than {MOST_CHARACTERS} characters")
 
     def write(self, *, mood: str | None, own: Mapping[str, str]) -> None:
         """Replace emoseg's own fields by `own`, and save the file.
 
         The mood becomes `mood`: None leaves it as it is, an empty one removes it.
-
-        Raises
-        ------
-        AudioError
-            The file cannot be written.
         """
-        mutagen = _mutagen()
         self._tags.set_own(dict(own))
         if mood is not None:
             self._tags.set_mood(mood)
-        try:
-            self._tags.save()
-        except (mutagen.MutagenError, OSError) as error:
-            raise AudioError(f"{self._path}: its tags cannot be written: {error}", kind="tags") from error
-
-
-def _mutagen() -> Any:
-    try:
-        return importlib.import_module("mutagen")
-    except ImportError as error:
-        raise MissingExtraError("reading and writing file tags", "tags") from error
+        self._tags.save()
 
 
 class _Tags(Protocol):
@@ -245,3 +245,69 @@ class _ApeTags(_NamedValues):
 
     def _value(self, text: str) -> Any:
         return text
+
+
+# --- the process -----------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Answer requests until the process that asks is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb")
+    requests = os.fdopen(os.dup(0), "rb")
+    for stream in (0, 1):
+        os.dup2(os.open(os.devnull, os.O_RDWR), stream)
+    importlib.import_module("mutagen")  # before the limits: it loads libraries
+    _limit("RLIMIT_CORE", 0)
+    _limit("RLIMIT_DATA", MEMORY_BYTES)
+    waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests, waiting), daemon=True).start()
+    while True:
+        told = json.dumps(_answer(json.loads(waiting.get())))
+        answers.write(told.encode("ascii") + b"\n")
+        answers.flush()
+
+
+def _listen(requests: BinaryIO, waiting: queue.SimpleQueue[bytes]) -> None:
+    for line in requests:
+        waiting.put(line)
+    os._exit(0)  # the process that asks is gone, even if mutagen is still at work
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    path = Path(os.fsdecode(bytes.fromhex(request["path"])))
+    try:
+        file = TaggedFile(path)
+        if (changes := request["changes"]) is not None:
+            _limit("RLIMIT_FSIZE", path.stat().st_size + GROWTH_BYTES)
+            file.write(**changes)
+    except MemoryError:
+        return {"refused": f"that takes more than {MEMORY_BYTES >> 20} MB of memory"}
+    except Exception as error:  # on damaged files mutagen raises anything
+        return {"refused": _words(error)}
+    return {"mood": file.mood, "mood_field": file.mood_field, "own": file.own}
+
+
+def _words(error: Exception) -> str:
+    """Return what went wrong in one line; of errors of the system, only its words, without the name of a copy."""
+    cause = error.args[0] if error.args else None
+    for told in (error, cause):
+        if isinstance(told, OSError) and told.strerror:
+            return told.strerror
+    known = isinstance(error, ValueError) or type(error).__module__.startswith("mutagen")
+    words = one_line(str(error))[:_WORDS] or "it is damaged"
+    return words if known else f"mutagen fails on it ({type(error).__qualname__}: {words})"
+
+
+def _limit(name: str, limit: int) -> None:
+    if sys.platform == "win32":
+        return
+    import resource
+
+    kind = getattr(resource, name)
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 
 from emoseg.analyzer import Analyzer
 from emoseg.batch.contents import Contents, read_contents
-from emoseg.batch.manifest import Manifest, locked
-from emoseg.batch.scan import FoundFile, scan_folder
-from emoseg.batch.tables import legible_path
+from emoseg.batch.manifest import Manifest
+from emoseg.console import one_line
 from emoseg.errors import AudioError, ConfigError, EmosegError
-from emoseg.tags import SongFacts, TagPlan, UndoFile, plan_tags, undo_tags, write_tags
-from emoseg.tags.undo import read_undo
+from emoseg.files import file_checksum, folder_locked, modified_ns, remove_leftovers
+from emoseg.find import FoundFile, scan_folder
+from emoseg.tags import SongFacts, TagPlan, TagProcess, UndoFile, plan_tags, undo_tags, write_tags
+from emoseg.tags.replacing import find_file
+from emoseg.tags.undo import UndoEntry, UnreadLine, read_undo
 from emoseg.types import EmotionSpace
 
 
@@ -31,13 +34,13 @@ class Tagged:
     def line(self) -> str:
         """Return one line for people."""
         told = self.error if self.plan is None else f"{self.path}: {self.plan.line()}"
-        return legible_path(told or "")
+        return one_line(told or "")
 
     def to_json(self) -> dict[str, Any]:
         """Return the result for programs."""
         if self.plan is not None:
-            return {**self.plan.to_json(), "path": legible_path(str(self.path))}
-        return {"schema": "emoseg.tag/1", "path": legible_path(str(self.path)), "error": self.error}
+            return self.plan.to_json()
+        return {"schema": "emoseg.tag/1", "path": str(self.path), "error": self.error}
 
 
 class Source:
@@ -51,6 +54,13 @@ class Source:
     model : str or Path, optional
         Model folder or bundled model; exactly one of `library` and `model` is given.
 
+    Attributes
+    ----------
+    paths : list of Path
+        The songs.
+    unlisted : dict of Path to str
+        Folders that could not be listed, and why.
+
     Raises
     ------
     EmosegError
@@ -61,6 +71,8 @@ class Source:
         if (library is None) == (model is None):
             raise ConfigError("what to write comes from a library or a model: --library DIR or --model DIR")
         self.library: Contents | None = None
+        self.paths: list[Path] = []
+        self.unlisted: dict[Path, str] = {}
         if library is not None:
             self.library = read_contents(library)
             self.space: EmotionSpace = self.library.space
@@ -74,7 +86,16 @@ class Source:
         elif model is not None:
             self._analyzer = Analyzer(model)
             self.space = self._analyzer.model.space
-            self.paths = [file for path in paths for file in _files(path)]
+            for path in paths:
+                self._find(path)
+
+    def _find(self, path: Path) -> None:
+        if not path.is_dir():
+            self.paths.append(path)
+            return
+        scan = scan_folder(path)
+        self.paths += [path / file.path for file in scan.files]
+        self.unlisted |= {path / folder: cause for folder, cause in scan.unlisted.items()}
 
     def facts(self, path: Path) -> SongFacts:
         """Return what there is to say of a song.
@@ -90,19 +111,26 @@ class Source:
 def tag_files(source: Source, *, undo: UndoFile | None = None, keep_mtime: bool = False) -> Iterator[Tagged]:
     """Plan the tags of every file, and carry the plans out where there is an undo file; yield what became of each.
 
-    A library that the songs come from takes note of the new files, so that a batch does not do them again.
+    What a killed run left in a folder is removed before a file in it is changed. A library that the songs come from
+    takes note of the new files, so that a batch does not do them again.
     """
+    for folder, cause in source.unlisted.items():
+        yield Tagged(folder, error=f"{folder}: cannot be listed: {cause}")
     with ExitStack() as stack:
+        process = stack.enter_context(TagProcess())
         manifest = None
         if undo is not None and source.library is not None:
-            stack.enter_context(locked(source.library.out))
+            stack.enter_context(folder_locked(source.library.out))
             manifest = stack.enter_context(closing(Manifest.open(source.library.out)))
+        clean: set[Path] = set()
         for path in source.paths:
             try:
-                plan = plan_tags(path, source.facts(path), source.space)
+                if undo is not None:
+                    _remove_leftovers(path, clean)
+                plan = plan_tags(path, source.facts(path), source.space, process=process)
                 if undo is not None and plan.changes:
                     library = source.library.out if source.library is not None else None
-                    content = write_tags(plan, undo, keep_mtime=keep_mtime, library=library)
+                    content = write_tags(plan, undo, keep_mtime=keep_mtime, library=library, process=process)
                     if manifest is not None:
                         _note(manifest, path, content)
             except AudioError as error:
@@ -112,38 +140,61 @@ def tag_files(source: Source, *, undo: UndoFile | None = None, keep_mtime: bool 
 
 
 def undo_files(file: Path) -> Iterator[tuple[str, bool]]:
-    """Restore every file of an undo file, the latest change first; yield a line for each, and whether it went well."""
+    """Restore every file of an undo file, the latest change first; yield a line for each, and whether it went well.
+
+    Raises
+    ------
+    ConfigError
+        `file` is no undo file of emoseg.
+    """
+    clean: set[Path] = set()
     for entry in read_undo(file):
+        if isinstance(entry, UnreadLine):
+            yield one_line(entry.words), entry.harmless
+            continue
         try:
+            _remove_leftovers(entry.path, clean)
             outcome = undo_tags(entry)
         except AudioError as error:
-            yield legible_path(str(error)), False
+            yield one_line(str(error)), False
             continue
-        if outcome == "restored" and entry["library"]:
-            _note_restored(Path(entry["library"]), Path(entry["path"]), entry["old"]["checksum"])
-        yield legible_path(f"{entry['path']}: {outcome}"), True
+        if outcome == "restored":
+            _note_restored(entry)
+        yield one_line(f"{entry.path}: {outcome}"), True
 
 
-def _note_restored(library: Path, path: Path, content: str) -> None:
+def _remove_leftovers(path: Path, clean: set[Path]) -> None:
+    """Remove what a killed run left beside a recording, once per folder; refuse what is no recording."""
+    folder = find_file(path)[0].parent
+    if folder not in clean:
+        clean.add(folder)
+        remove_leftovers(folder)
+
+
+def _note_restored(entry: UndoEntry) -> None:
     # A library that is gone or busy takes no note, and its next batch does the song again: work, but no wrong answer.
-    with suppress(EmosegError), locked(library), closing(Manifest.open(library)) as manifest:
-        _note(manifest, path, content)
+    if entry.library is None:
+        return
+    with (
+        suppress(EmosegError, OSError, sqlite3.Error, ValueError),
+        closing(Manifest.open(entry.library)) as manifest,
+        # After it is known to be a library: an undo file may name any folder, and the lock is a file.
+        folder_locked(entry.library),
+    ):
+        _note(manifest, entry.path, entry.old.checksum)
 
 
 def _note(manifest: Manifest, path: Path, content: str) -> None:
-    status = path.stat()
-    inside = path.relative_to(manifest.settings.root).as_posix()
-    manifest.touch(inside, FoundFile(inside, status.st_size, status.st_mtime_ns), content)
+    with suppress(OSError, sqlite3.Error, ValueError):  # without the note a batch does the song again
+        status = path.stat()
+        if file_checksum(path) != content:  # changed since, and so to be done again
+            return
+        inside = path.relative_to(manifest.settings.root).as_posix()
+        manifest.touch(inside, FoundFile(inside, status.st_size, modified_ns(status)), content)
 
 
 def _of_row(row: dict[str, Any]) -> SongFacts:
     return SongFacts(row["label"], row["confidence"], row["valence"], row["arousal"], row["model"])
-
-
-def _files(path: Path) -> Iterable[Path]:
-    if not path.is_dir():
-        return [path]
-    return [path / file.path for file in scan_folder(path).files]
 
 
 def _among(path: Path, chosen: Sequence[Path]) -> bool:

@@ -1,8 +1,9 @@
-"""Undoing changes of tags exactly, byte for byte.
+"""The undo file of `emoseg tag`: one line per file that can bring it back byte for byte.
 
-Before a file is replaced, a line that can bring it back goes to the undo file (JSON Lines, ``emoseg.tag-undo/1``). It
-has what people want to know (the fields before) and a difference from the new file to the old one: stretches of the
-new file, with the bytes in between. Sound that only moved is a stretch, so a line is about as long as the tags.
+JSON Lines, ``emoseg.tag-undo/2``. A line is written, and on the disk, before its file is replaced. It has what people
+want to know (the fields before) and the difference from the new file to the old one. Its last field is a checksum of
+all that goes before it, so a line that was damaged or cut off is known. Undo files may come from strangers: a line is
+checked in full before anything that it names is opened.
 """
 
 from __future__ import annotations
@@ -10,138 +11,299 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import time
 import zlib
+from array import array
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import blake2b
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
 from emoseg.errors import ConfigError
+from emoseg.files import require_regular, sync_folder
+from emoseg.tags.delta import MOST_REST_BYTES, MOST_STRETCHES, STRETCH, Difference
 
-SCHEMA = "emoseg.tag-undo/1"
-_KEYS = {"path", "library", "before", "old", "new", "difference"}
-_BLOCK = 1 << 16
-_JOIN = 32  # equal bytes between two differences that are not worth a stretch of their own
+SCHEMA = "emoseg.tag-undo/2"
+MOST_LINE_BYTES = 24 << 20
+MOST_LINES = 4_000_000
+MOST_TEXT = 1 << 16  # characters of all fields of a file that emoseg reads
+_START = f'{{"schema": "{SCHEMA}", '.encode()
+_END = re.compile(rb', "checksum": "([0-9a-f]{32})"\}\n?\Z')
+_END_BYTES = 50
+_MOST_VALUES = 1 << 17  # a few brackets and commas in a line are emoseg's; millions would fill the memory
 
-Bytes = NDArray[np.uint8]
-Delta = list[list[int] | str]
+
+def _path(value: Any) -> Path:
+    value = str(value) if isinstance(value, Path) else value
+    if not isinstance(value, str) or not 0 < len(value) <= 1 << 15 or "\0" in value:
+        raise ValueError("is not a path")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError as error:
+        raise ValueError("is not a path") from error
+    if not Path(value).is_absolute():
+        raise ValueError("is not an absolute path")
+    return Path(value)
 
 
-def difference(new: bytes, old: bytes) -> Delta:
-    """Return how to make `old` out of `new`.
+_Path = Annotated[Path, PlainValidator(_path), PlainSerializer(str)]
+_Checksum = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+_Size = Annotated[int, Field(ge=0, le=1 << 50)]
+_Text = Annotated[str, Field(max_length=MOST_TEXT)]
 
-    Returns
-    -------
-    list
-        ``[start, length]`` is a stretch of `new`; a string is bytes (zlib, base64). In the order of `old`.
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Fields(_Strict):
+    """What a file's tags said, for people."""
+
+    mood: Annotated[list[_Text], Field(max_length=MOST_TEXT)]
+    fields: Annotated[dict[_Text, _Text], Field(max_length=MOST_TEXT)]
+
+
+class NewFile(_Strict):
+    """What tells a file that emoseg wrote."""
+
+    checksum: _Checksum
+    size: _Size
+
+
+class OldFile(NewFile):
+    """What tells the file before it, and when that was changed last."""
+
+    mtime_ns: Annotated[int, Field(ge=-(1 << 92), le=1 << 92)]  # what 64 bits of seconds hold
+
+
+class UndoEntry(_Strict):
+    """What restores a file.
+
+    `path` is where it is, without following a last link; `library` is the library that knows it, if one does.
+    `stretches` and `rest` are those of a `Difference`, compressed by zlib, in base64.
     """
-    source, target = np.frombuffer(new, np.uint8), np.frombuffer(old, np.uint8)
-    delta: Delta = []
-    literal = bytearray()
-    for start in range(0, len(target), _BLOCK):
-        block = target[start : start + _BLOCK]
-        # What a tag editor leaves alone keeps its distance from the file's beginning or from its end.
-        shift = max((0, len(source) - len(target)), key=lambda s: int(_equal(source, block, start + s).sum()))
-        _append(delta, literal, block, start + shift, _equal(source, block, start + shift))
-    _flush(delta, literal)
-    return delta
+
+    path: _Path
+    library: _Path | None
+    before: Fields
+    old: OldFile
+    new: NewFile
+    stretches: str
+    rest: str
+
+    def difference(self) -> Difference:
+        """Return the difference from the new file to the old one.
+
+        Raises
+        ------
+        ValueError
+            It is none, or does not lead from a file of the one size to one of the other.
+        """
+        stretches = _unpacked(self.stretches, MOST_STRETCHES * STRETCH.size)
+        rest = _unpacked(self.rest, min(MOST_REST_BYTES, self.old.size))
+        delta = Difference(stretches, rest)
+        if len(stretches) % STRETCH.size or not delta.fits(new_size=self.new.size, old_size=self.old.size):
+            raise ValueError("its difference does not fit the sizes of the files")
+        return delta
 
 
-def _equal(source: Bytes, block: Bytes, start: int) -> NDArray[np.bool_]:
-    """Tell where `block` equals the bytes of `source` from `start` on; what lies outside equals nothing."""
-    same = np.zeros(len(block), dtype=bool)
-    first, last = max(start, 0), min(start + len(block), len(source))
-    if first < last:
-        same[first - start : last - start] = source[first:last] == block[first - start : last - start]
-    return same
+def packed(data: bytes) -> str:
+    """Return bytes compressed, as text; the inverse of what `UndoEntry.difference` does."""
+    return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
 
 
-def _append(delta: Delta, literal: bytearray, block: Bytes, start: int, same: NDArray[np.bool_]) -> None:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
-    position = 0
-    for first, last in edges.reshape(-1, 2).tolist():
-        if last - first < _JOIN:
-            continue
-        literal += block[position:first].tobytes()
-        _flush(delta, literal)
-        previous = delta[-1] if delta else ""
-        if isinstance(previous, list) and sum(previous) == start + first:
-            previous[1] += last - first
-        else:
-            delta.append([start + first, last - first])
-        position = last
-    literal += block[position:].tobytes()
+def _unpacked(text: str, most: int) -> bytes:
+    decompressor = zlib.decompressobj()
+    try:
+        data = decompressor.decompress(base64.b64decode(text, validate=True), most + 1)
+    except zlib.error as error:
+        raise ValueError(f"its difference cannot be decompressed: {error}") from error
+    if len(data) > most or not decompressor.eof or decompressor.unused_data:
+        raise ValueError("its difference is too long or cut off")
+    return data
 
 
-def _flush(delta: Delta, literal: bytearray) -> None:
-    if literal:
-        delta.append(base64.b64encode(zlib.compress(bytes(literal), 9)).decode())
-        literal.clear()
-
-
-def apply_difference(new: bytes, delta: Delta) -> bytes:
-    """Inverse of `difference`: return `old`."""
-    return b"".join(
-        new[part[0] : part[0] + part[1]] if isinstance(part, list) else zlib.decompress(base64.b64decode(part))
-        for part in delta
-    )
-
-
-def checksum(data: bytes) -> str:
-    """Return the BLAKE2b checksum of a file's bytes, as in libraries and model folders."""
-    return blake2b(data, digest_size=16).hexdigest()
+# --- writing ---------------------------------------------------------------------------------------------------------
 
 
 class UndoFile:
     """The undo file of one run; made with the first line, never over an earlier file."""
 
     def __init__(self, path: Path) -> None:
-        if path.exists():
+        if os.path.lexists(path):
             raise ConfigError(f"{path}: exists already; an undo file is never overwritten")
+        if not path.parent.is_dir():
+            raise ConfigError(f"{path.parent}: no such folder")
         self.path = path
+        self._made = False
+        self._length = self._lines = 0
 
     @staticmethod
     def default_path() -> Path:
         """Return a name in the current folder that tells the time."""
         return Path(f"emoseg-undo-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
 
-    def add(self, entry: dict[str, Any]) -> None:
-        """Append a line, and see that it is on the disk."""
-        line = json.dumps({"schema": SCHEMA, **entry}) + "\n"
-        with self.path.open("a", encoding="ascii") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+    def add(self, entry: UndoEntry) -> None:
+        """Append a line, and see that it is on the disk. A line that cannot be written whole is taken back.
+
+        Raises
+        ------
+        ConfigError
+            The disk refuses, another program has changed the file, or it would hold more than what is read back.
+        """
+        line = _line(entry)
+        if len(line) > MOST_LINE_BYTES or self._lines == MOST_LINES:
+            raise ConfigError(f"{self.path}: an undo file cannot hold more")
+        try:
+            with self.path.open("rb+" if self._made else "xb", buffering=0) as file:
+                try:
+                    self._append(file, line)
+                except BaseException:
+                    self._take_back(file)
+                    raise
+            if not self._made:
+                sync_folder(self.path.parent)
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+        self._made = True
+        self._length += len(line)
+        self._lines += 1
+
+    def _append(self, file: FileIO, line: bytes) -> None:
+        if os.fstat(file.fileno()).st_size < self._length:
+            raise OSError("another program cut it short")
+        # What a failed attempt left is cut off: a line only ever follows a line end.
+        file.truncate(self._length)
+        file.seek(self._length)
+        left = memoryview(line)
+        while left:
+            left = left[file.write(left) :]
+        os.fsync(file.fileno())
+
+    def _take_back(self, file: FileIO) -> None:
+        with suppress(OSError):
+            if not self._made:
+                self.path.unlink()
+            elif os.fstat(file.fileno()).st_size > self._length:
+                file.truncate(self._length)
 
 
-def read_undo(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the entries of an undo file, the latest first. A last line cut off by a crash changed nothing.
+def _line(entry: UndoEntry) -> bytes:
+    told = json.dumps({"schema": SCHEMA, **entry.model_dump()}).encode("ascii")[:-1]
+    return told + f', "checksum": "{_checksum(told)}"}}\n'.encode()
+
+
+def _checksum(data: bytes) -> str:
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class UnreadLine:
+    """Words about a line that restores nothing; `harmless` if no file was changed after it was written."""
+
+    words: str
+    harmless: bool = False
+
+
+def read_undo(path: Path) -> Iterator[UndoEntry | UnreadLine]:
+    """Yield what an undo file holds: first the lines that cannot be read, then the entries, the latest first.
 
     Raises
     ------
     ConfigError
-        It cannot be read, or a line is none of emoseg's.
+        It cannot be read, or no line is one of emoseg's.
     """
+    require_regular(path, error=ConfigError)
     try:
-        lines = path.read_text(encoding="ascii").splitlines(keepends=True)
+        with path.open("rb") as file:
+            places = _Places(path)
+            for number, line in enumerate(_lines(file), 1):
+                places.add(number, file.tell(), line)
+            yield from places.unread()
+            for number, offset in places.whole():
+                file.seek(offset)
+                yield _entry(path, number, file.readline(MOST_LINE_BYTES))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not an undo file of emoseg") from error
-    entries = []
-    for number, line in enumerate(lines, 1):
-        if number == len(lines) and not line.endswith("\n"):
-            continue
-        try:
-            entry = json.loads(line)
-            known = entry["schema"] == SCHEMA and entry.keys() >= _KEYS
-        except (ValueError, KeyError, TypeError, AttributeError):
-            known = False
-        if not known:
-            raise ConfigError(f"{path}: line {number} is not one of an undo file of emoseg ({SCHEMA})")
-        entries.append(entry)
-    return reversed(entries)
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a file; of one that is too long for emoseg only its last byte."""
+    while line := file.readline(MOST_LINE_BYTES):
+        piece = line
+        while len(piece) == MOST_LINE_BYTES and not piece.endswith(b"\n"):
+            piece = file.readline(MOST_LINE_BYTES)
+            line = piece[-1:]
+        yield line
+
+
+class _Places:
+    """Where the whole lines of an undo file begin, and which others there are."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._numbers, self._offsets = array("Q"), array("Q")
+        self._damaged: list[tuple[int, int]] = []
+        self._torn: int | None = None
+        self._begun = False  # whether the torn line begins like one of emoseg's
+
+    def add(self, number: int, end: int, line: bytes) -> None:
+        if number > MOST_LINES:
+            raise ConfigError(f"{self._path}: has more than {MOST_LINES} lines")
+        if _is_whole(line):
+            self._numbers.append(number)
+            self._offsets.append(end - len(line))
+        elif not line.endswith(b"\n"):
+            self._torn, self._begun = number, _START.startswith(line[: len(_START)])
+        elif self._damaged and self._damaged[-1][1] == number - 1:
+            self._damaged[-1] = self._damaged[-1][0], number
+        else:
+            self._damaged.append((number, number))
+
+    def unread(self) -> Iterator[UnreadLine]:
+        if not self._numbers and (self._damaged or (self._torn is not None and not self._begun)):
+            raise ConfigError(f"{self._path}: is not an undo file of emoseg ({SCHEMA})")
+        if not self._numbers and self._torn is None:
+            yield UnreadLine(f"{self._path}: holds nothing to restore", harmless=True)
+        if self._torn is not None:
+            words = f"line {self._torn} is cut off, so its file was not changed; skipped"
+            yield UnreadLine(f"{self._path}: {words}", harmless=True)
+        for first, last in self._damaged:
+            lines = f"line {first} was" if first == last else f"lines {first} to {last} were"
+            yield UnreadLine(f"{self._path}: {lines} altered or damaged; skipped")
+
+    def whole(self) -> Iterator[tuple[int, int]]:
+        for i in reversed(range(len(self._numbers))):
+            yield self._numbers[i], self._offsets[i]
+
+
+def _is_whole(line: bytes) -> bool:
+    end = _END.search(line, max(0, len(line) - _END_BYTES - 2))
+    return bool(end and line.startswith(_START) and _checksum(line[: end.start()]) == end[1].decode())
+
+
+def _entry(path: Path, number: int, line: bytes) -> UndoEntry | UnreadLine:
+    try:
+        if sum(map(line.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+            raise ValueError("has too many values")
+        told = json.loads(line)
+        del told["schema"], told["checksum"]
+        entry = UndoEntry.model_validate(told)
+        entry.difference()
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        words = problem["msg"].removeprefix("Value error, ")
+        return UnreadLine(f"{path}: line {number}: {where[:100]}: {words}; skipped")
+    except (ValueError, KeyError, RecursionError, MemoryError) as error:
+        return UnreadLine(f"{path}: line {number}: {str(error)[:200]}; skipped")
+    return entry

@@ -2,23 +2,25 @@
 
 There are two kinds. A format of `FORMATS` is a file a recording, made by `write`; one of `COLLECTIONS` is a single file
 for all recordings, made by `collection`. The file of a recording keeps the recording's folders below a root and its
-full name, so ``a/x.mp3``, ``b/x.mp3``, ``x.mp3`` and ``x.wav`` never share an output. Every file appears under its name
-only when it is complete. Formats are imported on first use.
+full name, so ``a/x.mp3``, ``b/x.mp3``, ``x.mp3`` and ``x.wav`` never share an output; a name that is too long for one
+more suffix is shortened (`files.fitting_name`). A file appears under its name only when it is complete, except for JSON
+Lines, whose lines are complete one by one. Formats are imported on first use.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, cast
 
-from emoseg.errors import ConfigError, EmosegError
+from emoseg.errors import ConfigError, EmosegError, MissingExtraError
+from emoseg.files import fitting_name, write_whole
 from emoseg.types import Analysis, AnalysisFailure
 
 
@@ -39,7 +41,7 @@ class Writer(Protocol):
 
 
 class Collection(AbstractContextManager["Collection"], Protocol):
-    """One file for many recordings; it appears under its name when the block ends without an error."""
+    """One file for many recordings, with all that were added before an error or an interrupt ended the block."""
 
     def add(self, result: Analysis | AnalysisFailure) -> None:
         """Take a recording, or the failure of one."""
@@ -142,18 +144,18 @@ def write(analysis: Analysis, out_dir: Path, *, format: str, root: Path | None =
     target = output_path(analysis.path, out_dir, format=format, root=root)
     rendered = FORMATS[format].render(analysis, folder=target.parent)
     data = rendered if isinstance(rendered, bytes) else rendered.encode("utf-8", "replace")
-    # The name does not contain the target's, which may already be as long as the file system allows.
-    temporary = target.parent / f".emoseg-{secrets.token_hex(8)}.tmp"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise EmosegError(f"{target}: cannot be written: {error.strerror or error}") from error
+    write_whole(target, data)
     return target
+
+
+def require_format(format: str) -> None:
+    """Raise `MissingExtraError` unless the packages that a format needs are installed."""
+    if format == "png" and find_spec("matplotlib") is None:
+        raise MissingExtraError("the PNG figure", "plot")
 
 
 def output_path(path: str, out_dir: Path, *, format: str, root: Path | None = None) -> Path:
@@ -184,7 +186,7 @@ def output_path(path: str, out_dir: Path, *, format: str, root: Path | None = No
             folders = _absolute(recording).parent.relative_to(_absolute(root))
         except ValueError as error:
             raise ConfigError(f"{path}: does not lie beneath {root}, so it has no place in {out_dir}") from error
-    return out_dir / folders / (recording.name + FORMATS[format].suffix)
+    return out_dir / folders / fitting_name(recording.name, FORMATS[format].suffix)
 
 
 def common_root(paths: Iterable[str]) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+from emoseg.csv_cells import csv_cell
 from emoseg.types import Analysis
 from emoseg.writers.json_lines import AXES, rounded, rounded_or_none
 
@@ -33,5 +34,6 @@ def render(analysis: Analysis) -> str:
         known: list[float | None] = [rounded(p, analysis.path) for p in segment.probabilities]
         probabilities = known or [None] * len(names)
         axes = [rounded_or_none(getattr(segment, axis), analysis.path) for axis in AXES]
-        table.writerow([*times, segment.label, *probabilities, *axes, segment.sound, span.label, unsure_below])
+        labels = csv_cell(segment.label), csv_cell(span.label)
+        table.writerow([*times, labels[0], *probabilities, *axes, segment.sound, labels[1], unsure_below])
     return text.getvalue()

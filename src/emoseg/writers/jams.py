@@ -12,13 +12,13 @@ E. J. Humphrey et al. JAMS: a JSON annotated music specification for reproducibl
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from emoseg.console import json_text
 from emoseg.types import Analysis
 from emoseg.writers.appearance import legible
-from emoseg.writers.json_lines import rounded, to_json, valid_text
+from emoseg.writers.json_lines import rounded, to_json
 
 JAMS_VERSION = "0.3.5"
 
@@ -54,7 +54,7 @@ def render(analysis: Analysis) -> str:
         },
         "sandbox": {"emoseg": {key: result[key] for key in ("schema", "path", "model", "space", "song", "rules")}},
     }
-    return valid_text(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)) + "\n"
+    return json_text(document, indent=1) + "\n"
 
 
 def _observation(time_s: float, duration_s: float, value: Any, confidence: Any) -> dict[str, Any]:

@@ -6,13 +6,12 @@ line on standard output (``emoseg analyze --json``).
 
 from __future__ import annotations
 
-import json
 import math
-import secrets
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
+from emoseg.console import json_text
 from emoseg.errors import EmosegError
 from emoseg.types import Analysis, AnalysisFailure, SegmentEmotion, SongEmotion
 
@@ -74,21 +73,16 @@ def to_json(result: Analysis | AnalysisFailure) -> dict[str, Any]:
 
 
 def dumps(result: Analysis | AnalysisFailure) -> str:
-    """Return a result as one line of JSON, without the line's end.
+    r"""Return a result as one line of JSON, without the line's end.
 
-    Bytes of a file name that are not UTF-8 become U+FFFD, because no strict JSON reader accepts them.
+    Bytes of a file name that are not UTF-8 become ``\xNN``, because no strict JSON reader accepts them.
 
     Raises
     ------
     EmosegError
         A number is not finite.
     """
-    return valid_text(json.dumps(to_json(result), ensure_ascii=False, allow_nan=False))
-
-
-def valid_text(text: str) -> str:
-    """Replace bytes of a file name that are not UTF-8 (lone surrogates) by U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return json_text(to_json(result))
 
 
 def render(analysis: Analysis) -> str:
@@ -97,18 +91,17 @@ def render(analysis: Analysis) -> str:
 
 
 class JsonLinesCollection:
-    """Writes a line a recording, failures too, into a file that appears when the block ends without an error.
+    """Writes a line per recording, failures too, as they come: what a killed run had done is in the file.
 
     Parameters
     ----------
     file : Path
-        Made with its folders, or replaced.
+        Made with its folders; an earlier one is replaced when the first line comes.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._part = file.parent / f".emoseg-{secrets.token_hex(8)}.tmp"
-        self._opened: IO[str] | None = None
+        self._end = 0  # of the lines written so far
 
     def __enter__(self) -> Self:
         return self
@@ -119,33 +112,27 @@ class JsonLinesCollection:
         Raises
         ------
         EmosegError
-            A number is not finite, or the disk is full.
+            A number is not finite, or the disk is full; the file then ends with the last whole line.
         """
-        line = dumps(result) + "\n"
+        line = (dumps(result) + "\n").encode()
         try:
-            if self._opened is None:
-                self._part.parent.mkdir(parents=True, exist_ok=True)
-                self._opened = self._part.open("w", encoding="utf-8", newline="\n")
-            self._opened.write(line)
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with self.file.open("r+b" if self._end else "wb") as opened:
+                opened.seek(self._end)
+                try:
+                    opened.write(line)
+                    opened.flush()
+                except OSError:
+                    opened.truncate(self._end)
+                    raise
+                self._end += len(line)
         except OSError as error:
-            raise self._unwritten(error) from error
+            raise EmosegError(f"{self.file}: cannot be written: {error.strerror or error}") from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if self._opened is not None:
-                self._opened.close()
-                if kind is None:
-                    self._part.replace(self.file)
-        except OSError as failed:
-            if kind is None:
-                raise self._unwritten(failed) from failed
-        finally:
-            self._part.unlink(missing_ok=True)
-
-    def _unwritten(self, error: OSError) -> EmosegError:
-        return EmosegError(f"{self.file}: cannot be written: {error.strerror or error}")
+        """Do nothing: every line is in the file already."""
 
 
 def rounded(value: float, path: str) -> float:

@@ -21,15 +21,17 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from emoseg.console import valid_text
 from emoseg.errors import EmosegError
+from emoseg.files import written_whole
 from emoseg.types import Analysis, AnalysisFailure, EmotionSpace
-from emoseg.writers.json_lines import AXES, valid_text
+from emoseg.writers.json_lines import AXES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,7 +84,7 @@ def segment_table(analyses: Iterable[Analysis], schema: pa.Schema) -> pa.Table:
 
 
 class ParquetCollection:
-    """Writes many recordings into one file, which appears under its name when the block ends without an error.
+    """Writes many recordings into one file, which appears under its name when the block ends, with an error too.
 
     Memory holds at most 65,536 rows. All recordings must have been analysed in one emotion space.
 
@@ -94,11 +96,12 @@ class ParquetCollection:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._part = file.parent / f".emoseg-{secrets.token_hex(8)}.tmp"
         self._waiting: list[Analysis] = []
         self._rows = 0
         self._schema: Any = None
         self._writer: Any = None
+        self._failed: EmosegError | None = None  # a file with a part that was not written must not appear
+        self._closing = ExitStack()
 
     def __enter__(self) -> Self:
         return self
@@ -123,31 +126,31 @@ class ParquetCollection:
 
         if not self._waiting:
             return
+        waiting, self._waiting, self._rows = self._waiting, [], 0
         try:
             if self._writer is None:
-                self._schema = segment_schema(self._waiting[0].space, self._waiting[0].rules)
-                self._part.parent.mkdir(parents=True, exist_ok=True)
-                self._writer = pq.ParquetWriter(self._part, self._schema, compression="zstd")
-            self._writer.write_table(segment_table(self._waiting, self._schema))
+                self._schema = segment_schema(waiting[0].space, waiting[0].rules)
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                temporary = self._closing.enter_context(written_whole(self.file))
+                self._writer = pq.ParquetWriter(temporary, self._schema, compression="zstd")
+            self._writer.write_table(segment_table(waiting, self._schema))
         except OSError as error:
-            raise self._unwritten(error) from error
-        self._waiting, self._rows = [], 0
+            self._failed = self._unwritten(error)
+            raise self._failed from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
+        # What was analysed before an error or an interrupt is worth as much as without one.
+        with self._closing:
+            try:
                 self._flush()
-            if self._writer is not None:
-                self._writer.close()
-                if kind is None:
-                    self._part.replace(self.file)
-        except OSError as failed:
-            if kind is None:
+                if self._writer is not None:
+                    self._writer.close()
+            except OSError as failed:
                 raise self._unwritten(failed) from failed
-        finally:
-            self._part.unlink(missing_ok=True)
+            if self._failed is not None:
+                raise self._failed
 
     def _unwritten(self, error: OSError) -> EmosegError:
         return EmosegError(f"{self.file}: cannot be written: {error.strerror or error}")

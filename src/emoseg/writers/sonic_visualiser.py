@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+from emoseg.csv_cells import csv_cell
 from emoseg.types import Analysis
 from emoseg.writers.appearance import told
 from emoseg.writers.json_lines import rounded
@@ -22,5 +23,5 @@ def render(analysis: Analysis) -> str:
     table = csv.writer(text, lineterminator="\n")
     for span in analysis.spans:
         start_s, end_s = (rounded(t, analysis.path) for t in (span.start_s, span.end_s))
-        table.writerow([f"{start_s:.6f}", f"{end_s - start_s:.6f}", told(analysis, span.label)])
+        table.writerow([f"{start_s:.6f}", f"{end_s - start_s:.6f}", csv_cell(told(analysis, span.label))])
     return text.getvalue()

@@ -1,4 +1,4 @@
-"""A readable table for the terminal: one row a recording, its emotion over time as a strip of marked blocks.
+"""A readable table for the terminal: one row per recording, its emotion over time as a strip of marked blocks.
 
 The strip needs no colour: each cell also carries the mark of its label, and the legend beneath tells the marks.
 """
@@ -42,20 +42,48 @@ def render(results: Sequence[Analysis | AnalysisFailure], console: Console) -> N
     console : rich.console.Console
         From 80 columns on nothing wraps except long file names.
     """
-    analyses = [result for result in results if isinstance(result, Analysis)]
-    if analyses:
-        console.print(_overview(analyses, console.width))
-    if len(results) == 1 and analyses:
-        console.print(_span_table(analyses[0]))
-    spaces: dict[str, EmotionSpace] = {str(analysis.space): analysis.space for analysis in analyses}
-    for key, space in spaces.items():
-        told = [name for analysis in analyses if str(analysis.space) == key for name in answers(analysis)]
-        console.print(_legend(space, tuple(dict.fromkeys(told)), console.width))
-    for line in _provenance(analyses):
-        console.print(Text(line, style="dim"))
+    table = ResultTable(console)
+    for result in results:
+        if isinstance(result, Analysis):
+            table.add(result)
+    table.finish()
     for result in results:
         if isinstance(result, AnalysisFailure):
             console.print(_failure(result))
+
+
+class ResultTable:
+    """A table that grows by a row per recording, with what explains it at the end.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._count = 0
+        self._only: Analysis | None = None
+        self._legends: dict[str, tuple[EmotionSpace, dict[str, None]]] = {}
+        self._provenance: dict[str, None] = {}
+
+    def add(self, analysis: Analysis) -> None:
+        """Print the row of a recording."""
+        self._console.print(_rows(analysis, self._console.width, header=not self._count))
+        self._count += 1
+        self._only = analysis if self._count == 1 else None
+        _, names = self._legends.setdefault(str(analysis.space), (analysis.space, {}))
+        names |= dict.fromkeys(answers(analysis))
+        self._provenance |= dict.fromkeys(_provenance(analysis))
+
+    def finish(self) -> None:
+        """Print the spans of a single recording, then legend, model and rules."""
+        if self._only is not None:
+            self._console.print(_span_table(self._only))
+        for space, names in self._legends.values():
+            self._console.print(_legend(space, tuple(names), self._console.width))
+        for line in self._provenance:
+            self._console.print(Text(line, style="dim"))
 
 
 def _failure(failure: AnalysisFailure) -> Text:
@@ -65,25 +93,28 @@ def _failure(failure: AnalysisFailure) -> Text:
     return Text.assemble(("failed ", "bold red"), (path, "bold"), f": {cause} ({failure.error_type})")
 
 
-def _overview(analyses: Sequence[Analysis], width: int) -> Table:
+def _rows(analysis: Analysis, width: int, *, header: bool) -> Table:
+    """Return a table of one recording; its columns have the same widths for every recording."""
     cells = max(MIN_STRIP_CELLS, min(STRIP_CELLS, width - OTHER_COLUMNS))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("recording / over time", overflow="fold", min_width=MIN_STRIP_CELLS, max_width=cells)
-    table.add_column("length", justify="right", no_wrap=True)
-    table.add_column("song emotion", overflow="fold", max_width=16)
-    table.add_column("conf.", justify="right", no_wrap=True)
-    table.add_column("val.", justify="right", no_wrap=True)
-    table.add_column("aro.", justify="right", no_wrap=True)
-    for analysis in analyses:
-        song = analysis.song
-        table.add_row(
-            Text(file_name(analysis.path) + "\n").append_text(_strip(analysis, cells)),
-            clock(analysis.duration_s),
-            Text(caption(analysis.space, song.label), style="bold"),
-            f"{song.confidence:.0%}" if song.probabilities else "-",
-            _signed(song.valence),
-            _signed(song.arousal),
-        )
+    kind = box.SIMPLE_HEAD if header else None
+    table = Table(
+        box=kind, show_header=header, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
+    )
+    table.add_column("recording / over time", overflow="fold", width=cells)
+    table.add_column("length", justify="right", no_wrap=True, width=8)
+    table.add_column("song emotion", overflow="fold", width=16)
+    table.add_column("conf.", justify="right", no_wrap=True, width=6)
+    table.add_column("val.", justify="right", no_wrap=True, width=6)
+    table.add_column("aro.", justify="right", no_wrap=True, width=6)
+    song = analysis.song
+    table.add_row(
+        Text(file_name(analysis.path) + "\n").append_text(_strip(analysis, cells)),
+        clock(analysis.duration_s),
+        Text(caption(analysis.space, song.label), style="bold"),
+        f"{song.confidence:.0%}" if song.probabilities else "-",
+        _signed(song.valence),
+        _signed(song.arousal),
+    )
     return table
 
 
@@ -143,20 +174,19 @@ def _span_table(analysis: Analysis) -> Table:
     return table
 
 
-def _provenance(analyses: Sequence[Analysis]) -> list[str]:
-    """Return what a reader needs to trust the numbers, each line once."""
-    lines: dict[str, None] = {}
-    for analysis in analyses:
-        space = analysis.space
-        lines[f"model {legible(analysis.model_name)} {legible(analysis.model_version)}"] = None
-        lines[f"emotion space {legible(space.name)}: {legible(space.rule or ', '.join(space.labels))}"] = None
-    if any(analysis.song.valence is not None or analysis.song.arousal is not None for analysis in analyses):
-        lines["valence and arousal are derived from the label probabilities, range [-1, 1]"] = None
-    for analysis in analyses:
-        lines[f"unsure: {analysis.rules['unsure']}"] = None
-    if any(name in SOUNDS and name not in a.space.labels for a in analyses for name in answers(a)):
-        lines[analyses[0].rules["sound"]] = None
-    return list(lines)
+def _provenance(analysis: Analysis) -> list[str]:
+    """Return what a reader needs to trust the numbers, in lines."""
+    space, song = analysis.space, analysis.song
+    lines = [
+        f"model {legible(analysis.model_name)} {legible(analysis.model_version)}",
+        f"emotion space {legible(space.name)}: {legible(space.rule or ', '.join(space.labels))}",
+        f"unsure: {analysis.rules['unsure']}",
+    ]
+    if song.valence is not None or song.arousal is not None:
+        lines.insert(2, "valence and arousal are derived from the label probabilities, range [-1, 1]")
+    if any(name in SOUNDS and name not in space.labels for name in answers(analysis)):
+        lines.append(analysis.rules["sound"])
+    return lines
 
 
 def _signed(value: float | None) -> str:

@@ -1,0 +1,114 @@
+"""Processes end with the one that started them, and what goes wrong in one is told in one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emoseg.errors import AudioError, ConfigError, EmosegError, MissingExtraError
+from emoseg.parallel import Start, run_parallel
+
+
+def doubling(offset: int) -> Callable[[int], int]:
+    return lambda number: 2 * number + offset
+
+
+def failing(kind: str) -> Callable[[int], int]:
+    def fail(number: int) -> int:
+        if number < 3:
+            return number
+        if kind == "audio":
+            raise AudioError("a.mp3: is silent", kind="silent")
+        if kind == "extra":
+            raise MissingExtraError("reading", "av")
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    return fail
+
+
+def refusing() -> Callable[[int], int]:
+    raise ConfigError("model: is not a model folder")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_item_is_answered_once(workers: int) -> None:
+    found = dict(run_parallel(range(7), Start(doubling, (1,)), workers=workers))
+    assert found == {i: 2 * i + 1 for i in range(7)}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_errors_arrive_as_they_were_raised(workers: int) -> None:
+    with pytest.raises(AudioError, match=r"a\.mp3: is silent") as caught:
+        list(run_parallel(range(5), Start(failing, ("audio",)), workers=workers))
+    assert caught.value.kind == "silent"
+    with pytest.raises(MissingExtraError, match="reading needs an optional package") as missing:
+        list(run_parallel(range(5), Start(failing, ("extra",)), workers=workers))
+    assert missing.value.extra == "av"
+    with pytest.raises(ConfigError, match="is not a model folder"):
+        list(run_parallel(range(5), Start(refusing), workers=workers))
+
+
+def test_a_killed_process_is_one_line() -> None:
+    with pytest.raises(EmosegError, match=r"a process ended suddenly \(killed"):
+        list(run_parallel(range(5), Start(failing, ("kill",)), workers=2))
+
+
+def napping(folder: Path) -> Callable[[int], int]:
+    (folder / str(os.getpid())).touch()
+
+    def nap(number: int) -> int:
+        time.sleep(600)
+        return number
+
+    return nap
+
+
+PARENT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_parallel import napping
+from emoseg.parallel import Start, run_parallel
+if __name__ == "__main__":
+    folder = Path(sys.argv[2])
+    list(run_parallel(range(4), Start(napping, (folder,), folder=folder / "data"), workers=2))
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_and_their_files_go_when_their_parent_is_killed(tmp_path: Path, how: signal.Signals) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    folder = tmp_path / "work"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "features.npy").write_bytes(b"x")
+    with subprocess.Popen([sys.executable, str(script), str(Path(__file__).parent), str(folder)]) as parent:
+        wait_until(lambda: len(list(folder.glob("[0-9]*"))) == 2)
+        os.kill(parent.pid, how)
+    pids = [int(p.name) for p in folder.glob("[0-9]*")]
+    wait_until(lambda: not any(map(alive, pids)))
+    wait_until(lambda: not (folder / "data").exists())
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return when the condition holds; fail after a minute."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "this never happened"
+        time.sleep(0.05)
