@@ -1,6 +1,8 @@
 # make demo   set up, learn on the synthesised corpus, analyse a song, write a report
 # make test   set up and run all tests          make lint    style, types, import layers, spelling
 # make bench  measure speed                     make clean   remove what these made
+# make attack  hostile input, kills and full disks, for hours; see docs/safety.md
+# make test-installs   test the wheel in a new environment for each documented set of extras
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EMOSEG := $(BIN)/emoseg
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-installs lint bench attack clean
 
 $(VENV)/train.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -32,6 +34,9 @@ demo: $(VENV)/train.stamp
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
+test-installs: $(VENV)/dev.stamp
+	$(BIN)/python tests/installs/run.py
+
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,6 +47,9 @@ lint: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/speed/bench.py
+
+attack: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/attack/attack.py --out benchmarks/attack/result.json
 
 clean:
 	rm -rf demo $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
