@@ -19,6 +19,8 @@ _SMALL = """
 [learning]
 members = 2
 epochs = 3
+[learning.sssl]
+warmup_epochs = 2
 [learning.network]
 hidden = [16]
 """

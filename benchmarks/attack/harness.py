@@ -149,7 +149,9 @@ class Yard:
     def ended(self, environment: Mapping[str, str], status: int | None, peak_kb: int) -> Ended:
         """Return how a command ended, and what it left behind; that is removed."""
         left = [f"process {name}" for name in _processes(environment[_MARK])]
-        left += [f"temporary file {path.name}" for path in self._temporary.iterdir()]
+        # Every program that uses PyTorch's optimisers makes this empty folder.
+        own = (path for path in self._temporary.iterdir() if not path.name.startswith("torchinductor_"))
+        left += [f"temporary file {path.name}" for path in own]
         for path in self._temporary.iterdir():
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         out, err = ((self.folder / name).read_bytes().decode("utf-8", "replace") for name in ("stdout", "stderr"))

@@ -258,10 +258,13 @@ class _Results(ExitStack):
     def __init__(self, out: Path | None, formats: list[str], paths: list[str], *, as_json: bool) -> None:
         from rich.console import Console
 
+        from emoseg.files import remove_leftovers
         from emoseg.writers import COLLECTIONS, FORMATS, collection, common_root
         from emoseg.writers.terminal import ResultTable
 
         super().__init__()
+        if out is not None:
+            remove_leftovers(out, below=True)
         self._out, self._as_json = out, as_json
         self._formats = [name for name in formats if name in FORMATS]
         self._root = common_root(paths) if out and len(paths) > 1 else None

@@ -84,12 +84,21 @@ def work_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files and folders of processes that were killed; those of living processes stay."""
-    with suppress(OSError):
-        for path in folder.glob(f"{PREFIX}*"):
+def remove_leftovers(folder: Path, *, below: bool = False) -> None:
+    """Remove temporary files and folders of processes that were killed; those of living processes stay.
+
+    Parameters
+    ----------
+    folder : Path
+        May be missing.
+    below : bool
+        In all folders below it, too.
+    """
+    for name, folders, files in os.walk(folder):
+        for left in [entry for entry in (*folders, *files) if entry.startswith(PREFIX)]:
             with suppress(OSError):
-                _remove_unlocked(path)
+                _remove_unlocked(Path(name, left))
+        folders[:] = [inner for inner in folders if below and not inner.startswith(PREFIX)]
 
 
 def _remove_unlocked(path: Path) -> None:

@@ -75,6 +75,18 @@ def test_leftovers_of_a_kill_go_and_files_of_the_living_stay(tmp_path: Path) -> 
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_leftovers_below_go_where_asked(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    (inner / ".emoseg-1.tmp").touch()
+    (inner / "song.json").touch()
+    remove_leftovers(tmp_path)
+    assert (inner / ".emoseg-1.tmp").exists()
+    remove_leftovers(tmp_path, below=True)
+    assert [p.name for p in inner.iterdir()] == ["song.json"]
+    remove_leftovers(tmp_path / "missing")
+
+
 def test_work_folders_go_with_their_content(tmp_path: Path) -> None:
     with work_folder(tmp_path) as folder:
         (folder / "a").write_text("x")

@@ -651,6 +651,32 @@ SQUARE = np.zeros((FEATURES, FEATURES), np.float32)
             graph([IMAGE_NODE, node("MaxPool", "image", "h", kernel_shape=[20, 2])], image_shape=IMAGE),
             "MaxPool: a window is larger than the image",
         ),
+        (
+            graph([node("Reshape", "descriptors n", "h")], n=np.array([304])),
+            "Reshape: cannot make the shape (304,) of (1, 608)",
+        ),
+        (graph([node("Unsqueeze", "descriptors n", "h")], n=np.array([0, -4])), "Unsqueeze: names an axis twice"),
+        (
+            graph([IMAGE_NODE, node("Conv", "image k", "h")], image_shape=IMAGE, k=np.ones((1, 2, 3, 3), np.float32)),
+            "Conv: its inputs have shapes that do not fit each other",
+        ),
+        (
+            graph(
+                [IMAGE_NODE, node("Conv", "image k b", "h")],
+                image_shape=IMAGE,
+                k=np.ones((2, 1, 3, 3), np.float32),
+                b=np.ones(3, np.float32),
+            ),
+            "Conv: its inputs have shapes that do not fit each other",
+        ),
+        (
+            graph(
+                [IMAGE_NODE, node("Conv", "image k", "h", kernel_shape=[2, 3])],
+                image_shape=IMAGE,
+                k=np.ones((1, 1, 3, 3), np.float32),
+            ),
+            "Conv: 'kernel_shape' is not that of its weights",
+        ),
         (graph([], n=np.ones(3)), "its constant 'n' must hold 32-bit floats or 64-bit integers"),
         (graph([], n=np.ones(9, np.int64)), "its constant 'n' has more integers than a shape or a list of axes"),
         (graph([], descriptors=SQUARE), "defines a value twice"),
@@ -670,6 +696,22 @@ def external(model: ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
+        (
+            lambda m: setattr(m.opset_import[0], "domain", "ai.onnx.ml"),
+            "must use the standard operators of versions 18",
+        ),
+        (
+            lambda m: m.graph.initializer[0].dims.__setitem__(slice(None), [-608, -4]),
+            "has a shape that does not fit its",
+        ),
+        (
+            lambda m: m.graph.node[-1].attribute.append(m.graph.node[-1].attribute[0]),
+            "Softmax: has an attribute twice",
+        ),
+        (
+            lambda m: setattr(m.graph.node[-1].attribute[0], "type", 1),
+            "Softmax: its attribute 'axis' is of the wrong type",
+        ),
         (external, "a constant has a field 13"),
         (lambda m: m.functions.add(name="Relu"), "the model has a field 25"),
         (lambda m: m.metadata_props.add(key="ort_config", value="{}"), "the model has a field 14"),
@@ -727,6 +769,8 @@ def external(model: ModelProto) -> None:
 def test_a_model_that_is_more_than_its_graph_is_refused(change: Callable[[ModelProto], object], rule: str) -> None:
     model = graph([])
     check_segment_model(model.SerializeToString(), inputs={"descriptors": (FEATURES,)}, labels=LABELS)
+    with pytest.raises(UnsafeGraphError, match="must be one probability for each of 5 labels"):
+        check_segment_model(model.SerializeToString(), inputs={"descriptors": (FEATURES,)}, labels=5)
     change(model)
     assert rule in rule_broken(model)
 
@@ -737,6 +781,7 @@ def test_a_model_that_is_more_than_its_graph_is_refused(change: Callable[[ModelP
         (b"\x3a\x05", "is cut off"),
         (b"\x3a", "is cut off"),
         (b"\x08" + b"\xff" * 10, "a number has more than 64 bits"),
+        (b"\x08" + b"\xff" * 9 + b"\x02", "a number has more than 64 bits"),
         (b"\x08\x01\x08\x01", "the model has two fields 'ir_version'"),
         (b"\x0a\x00", "a field is of the wrong type"),
         (b"\x3b", "a field is of the wrong type"),
