@@ -74,7 +74,8 @@ def course(
 def _switch_cost(hop_s: float, mean_span_s: float, states: int) -> float:
     """Return the log odds of staying against going to one certain other state, over one hop; never below zero."""
     leaving = -np.expm1(-hop_s / mean_span_s)
-    return max(0.0, float(np.log1p(-leaving) - np.log(leaving / max(1, states - 1))))
+    staying = -hop_s / mean_span_s  # the log of 1 - leaving, which may be too small for a number itself
+    return max(0.0, staying - float(np.log(leaving / max(1, states - 1))))
 
 
 def _most_probable(evidence: Float64, cost: float) -> Int64:
