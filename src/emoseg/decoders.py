@@ -5,7 +5,8 @@ is limited, they cannot write files, what they print goes nowhere, and a crash o
 
 The process reads requests, a JSON object per line, from standard input, and writes packets to standard output: a header
 of `HEADER` (kind, sample rate, length in bytes), then that many bytes. Kinds: ``B`` a block of mono float32 samples,
-``E`` the end of the sound, ``R`` the words of a decoder that refuses, ``J`` a JSON value.
+``E`` the end of the sound, ``R`` the words of a decoder that refuses, ``J`` a JSON value, the answer, ``P`` the seconds
+of sound that were read on the way to it.
 """
 
 from __future__ import annotations
@@ -237,7 +238,7 @@ def _decode(path: str, decoder: str, out: BinaryIO) -> None:
 
 def _digest(path: str, decoder: str, out: BinaryIO) -> None:
     """Send a checksum of all that a decoder makes of a file: sample rate, channels, and every sample."""
-    digest, count = hashlib.blake2b(digest_size=16), 0
+    digest, count, read_s = hashlib.blake2b(digest_size=16), 0, 0.0
     shape: tuple[int, int] | None = None
     with closing(DECODERS[decoder](path)) as frames:
         for rate, block in frames:
@@ -246,6 +247,8 @@ def _digest(path: str, decoder: str, out: BinaryIO) -> None:
                 digest.update(f"{count} {shape}".encode())
             digest.update(np.ascontiguousarray(block).data)
             count += len(block)
+            read_s += len(block) / max(rate, 1)
+            _send(out, b"P", json.dumps(read_s).encode())
     _send(out, b"J", json.dumps(f"{count} {digest.hexdigest()}").encode())
 
 

@@ -35,7 +35,6 @@ from emoseg.types import Float32
 
 PATIENCE_S = 60.0
 """Seconds that a decoder may take before its first sound."""
-_LONGEST_MB_S = 600.0  # a megabyte is seldom more than ten minutes of sound
 _SPEED = 5.0  # times real time, which the slowest decoder on a busy machine still reaches
 _USES = 200  # files read by one process: what a decoder leaks on damaged files must not fill its memory
 _IDLE = max(2, os.cpu_count() or 1)
@@ -105,13 +104,18 @@ def prepare() -> None:
 
 def _answer(request: str, path: str | os.PathLike[str], decoder: str = "") -> Any:
     try:
-        size = require_regular(path).st_size
+        require_regular(path)
     except EmosegError as error:
         raise RefusedError(str(error)) from error
     # An absolute path cannot be taken for an option, for standard input ("-"), or for a protocol ("a:b.mp3").
     with _process() as process:
         process.ask(request, os.path.abspath(path), decoder)  # noqa: PTH100  (Path.absolute keeps "..")
-        return json.loads(process.packet(_LONGEST_MB_S * size / 1e6)[2])
+        delivered_s = 0.0
+        while True:
+            kind, _, data = process.packet(delivered_s)
+            if kind == b"J":
+                return json.loads(data)
+            delivered_s = json.loads(data)  # how far it got
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
