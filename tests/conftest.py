@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
+import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare the process before any test module is imported."""
+    # A cache of compiled code that runs share can be damaged by one that was killed, and then crashes the others.
+    folder = tempfile.TemporaryDirectory(prefix="numba-cache-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["NUMBA_CACHE_DIR"] = folder.name
+    # A shell ignores interrupts for what it runs in the background, and commands that tests start would too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,7 +3,8 @@
     python benchmarks/attack/attack.py [--only KIND] [--audio 10000] [--models 500] [--undo 500] [--tagging 500]
                                        [--kills 12] [--disks 6] [--seed 0] [--out FILE.json]
 
-Prints how many trials of each kind were tried, survived and failed; ``--out`` keeps the counts, and a line per finding.
+Prints how many trials of each kind were tried, survived and failed. ``--out`` keeps the counts, and a line per finding,
+beside those of other kinds that the file has.
 What counts as a failure is in `harness`. Full disks need the right to mount a small one, and are left out without it.
 """
 
@@ -55,8 +56,9 @@ def main() -> None:
         sys.stdout.write(f"{tally.kind}: {', '.join(f'{n} {key}' for key, n in counted.items())} ({took})\n")
         sys.stdout.flush()
     if options.out:
-        result = {"seed": seed, "kinds": {t.kind: t.to_json() | {"findings": t.findings} for t in tallies}}
-        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        kinds = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+        kinds |= {t.kind: {"seed": seed, **t.to_json(), "findings": t.findings} for t in tallies}
+        options.out.write_text(json.dumps(kinds, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     sys.exit(any(tally.failed for tally in tallies))
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from emoseg import metrics
 from emoseg.config import MethodName, TrainConfig
@@ -197,6 +196,8 @@ def _running(files: Mapping[str, Path], segments: CorpusSegments, classes: int) 
 
 def run_job(job: Job, data: JobData) -> Outcome:
     """Learn one method on one fold and predict its test songs, once."""
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1):  # as in processes of their own: what is predicted must not depend on cores either
         return _run_job(job, data.features, data.segments, data.classes)
 
