@@ -427,6 +427,14 @@ def test_table_fits_80_columns_and_reads_without_colour() -> None:
     assert "2:00:00" in text
 
 
+def test_rows_stand_below_each_other() -> None:
+    lines = show([make_analysis("1111", path=f"{i}.mp3") for i in range(3)]).splitlines()
+    rows = [line for line in lines if ".mp3" in line]
+    assert len(rows) == 3
+    assert {row.index("0:12") for row in rows} == {lines[0].index("length") + 2}
+    assert len({row.index("Q1") for row in rows}) == 1
+
+
 def test_row_of_a_recording() -> None:
     row = next(line for line in show([make_analysis("1111", path="x.mp3")]).splitlines() if "x.mp3" in line)
     assert row.split() == ["x.mp3", "0:12", "Q1", "happy/excited", "75%", "+0.67", "+0.67"]

@@ -96,9 +96,13 @@ def _failure(failure: AnalysisFailure) -> Text:
 def _rows(analysis: Analysis, width: int, *, header: bool) -> Table:
     """Return a table of one recording; its columns have the same widths for every recording."""
     cells = max(MIN_STRIP_CELLS, min(STRIP_CELLS, width - OTHER_COLUMNS))
-    kind = box.SIMPLE_HEAD if header else None
     table = Table(
-        box=kind, show_header=header, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
+        box=box.SIMPLE_HEAD,
+        show_header=header,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
     )
     table.add_column("recording / over time", overflow="fold", width=cells)
     table.add_column("length", justify="right", no_wrap=True, width=8)
