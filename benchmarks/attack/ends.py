@@ -39,8 +39,6 @@ class Command:
         Puts into the folder what the command needs.
     result : callable
         From the folder to what must be the same in the end, whatever happened on the way.
-    resumes : bool
-        Whether the same command goes on after a kill; else it is told to begin in a new place.
     """
 
     name: str
@@ -232,6 +230,7 @@ def _contents(folder: Path) -> dict[str, str]:
 
 
 def _whole_files(folder: Path) -> dict[str, str]:
+    # A killed run has no Parquet file, as docs/safety.md says, and the bytes of one are not compared.
     return {name: value for name, value in snapshot(folder).items() if not name.endswith(".parquet")}
 
 

@@ -46,7 +46,7 @@ _LOOKAHEAD = 1 << 24  # resampled samples (64 MiB) held back while a failing dec
 _SILENCE = 1e-4  # -80 dBFS
 _RATES_HZ = (2_000, 1_000_000)  # outside, a header is wrong, and resampling one block could fill the memory
 _PEAKS = 2000
-_LOUDEST = 100.0  # 40 dB above full scale; mixes and lossy decoders stay below a tenth of it
+_LOUDEST = 100.0  # 40 dB above full scale, far from any mix, and far below integers stored as floats
 _LONGEST_S = 24 * 3600.0
 
 _Blocks: TypeAlias = Generator[tuple[int, Float32], None, None]  # (native sample rate, mono sound)
