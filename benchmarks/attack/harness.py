@@ -1,9 +1,9 @@
 """Run a command against something hostile, and say what is wrong with how it ended.
 
 Whatever it is given, a command must end by itself with one of its own exit statuses, say everything in lines that
-cannot steer a terminal, print JSON that is strict, have no process of more than 1 GB, and leave no process, no temporary
-file and nothing changed outside its output. Memory is that of the largest process, which the system keeps; it is not a
-sum over processes.
+cannot steer a terminal, print JSON that is strict, have no process of more than 1 GB, and leave no process, no
+temporary file and nothing changed outside its output. Memory is that of the largest process,
+which the system keeps; it is not a sum over processes.
 """
 
 from __future__ import annotations

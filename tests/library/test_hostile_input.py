@@ -16,8 +16,10 @@ import pytest
 import soundfile
 from made import RATE, command, tone
 
+from emoseg.analyzer import Analyzer
 from emoseg.model import CARD_FILE
-from emoseg.types import QUADRANTS
+from emoseg.tags.run import Source, tag_files
+from emoseg.types import QUADRANTS, Analysis
 
 LABELS = [*QUADRANTS.labels, "unsure", "tone", "noise", "speech"]
 
@@ -181,3 +183,21 @@ def test_nothing_steers_the_terminal(model: Path, song: Path, tmp_path: Path) ->
             assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", text), (arguments, text)
             assert "Traceback" not in text
         assert done.stdout + done.stderr
+
+
+def test_tagging_goes_on_after_what_nobody_expected(model: Path, song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mutagen", reason="needs the extra tags")
+    other = song.with_name("other.flac")
+    shutil.copy(song, other)
+    analyze = Analyzer.analyze
+
+    def failing(self: Analyzer, source: Path) -> Analysis:
+        if source == song:
+            raise ZeroDivisionError("of a library")
+        return analyze(self, source)
+
+    monkeypatch.setattr(Analyzer, "analyze", failing)
+    first, second = tag_files(Source([song, other], model=model))
+    assert (first.plan, first.error) == (None, f"{song}: ZeroDivisionError: of a library")
+    assert second.plan is not None
+    assert second.path == other

@@ -135,6 +135,10 @@ def tag_files(source: Source, *, undo: UndoFile | None = None, keep_mtime: bool 
                         _note(manifest, path, content)
             except AudioError as error:
                 yield Tagged(path, error=str(error))
+            except EmosegError:  # of the model or the library, which all recordings share
+                raise
+            except Exception as error:  # whatever a recording does to a library must not end the run
+                yield Tagged(path, error=f"{path}: {type(error).__name__}: {error}")
             else:
                 yield Tagged(path, plan)
 
