@@ -240,7 +240,8 @@ def _serve(pipe: Connection, start: Start) -> None:
         os.setpgrp()  # so that a kill reaches the processes that this one starts
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, args=(start.folder,), daemon=True).start()
+    watch = threading.Thread(target=_end_with_parent, args=(start.folder,), daemon=True)
+    watch.start()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     warnings.simplefilter("ignore")
     work = None
@@ -257,6 +258,8 @@ def _serve(pipe: Connection, start: Start) -> None:
             pipe.send(answer)
             request = pipe.recv()
         except (EOFError, OSError):
+            # The parent has ended, or is about to kill this process. To return would cut the removal of the folder short.
+            watch.join()
             return
 
 
