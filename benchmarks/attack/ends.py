@@ -246,7 +246,7 @@ def _tables(folder: Path) -> object:
 
 
 def _sounds(folder: Path) -> dict[str, str]:
-    from emoseg.decoding import sound_digests
+    from emoseg.audio.decoding import sound_digests
 
     return {str(path): str(sound_digests(path)) for path in sorted((folder / "music").rglob("*")) if path.is_file()}
 

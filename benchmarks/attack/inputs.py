@@ -57,7 +57,7 @@ def attack_undo_files(yard: Yard, seed: int, count: int) -> Tally:
 
 def attack_tagging(yard: Yard, seed: int, count: int) -> Tally:
     """Tag odd and damaged files, then undo: sound stays the same while tagged, and every byte comes back."""
-    from emoseg.decoding import sound_digests
+    from emoseg.audio.decoding import sound_digests
 
     tally = Tally("tagging")
     for name, write in tagged_audio.trials(seed, count):

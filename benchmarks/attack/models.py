@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save
 
-from emoseg.model import BUNDLED, CONFIG_FILE, DEFAULT_MODEL, SEGMENT_FILE, SONG_FILE
+from emoseg.analysis.model_folder import BUNDLED, CONFIG_FILE, DEFAULT_MODEL, SEGMENT_FILE, SONG_FILE
 
 Write = Callable[[Path], None]
 Array = NDArray[Any]

@@ -17,10 +17,10 @@ from typing import TypedDict
 
 import numpy as np
 
-from emoseg.analyzer import Analyzer
-from emoseg.audio import read
+from emoseg.analysis.analyzer import Analyzer
+from emoseg.analysis.model_folder import CARD_FILE
+from emoseg.audio.reader import read
 from emoseg.errors import AudioError
-from emoseg.model import CARD_FILE
 from emoseg.types import Float32
 
 HERE = Path(__file__).parent

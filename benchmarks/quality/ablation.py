@@ -22,13 +22,13 @@ import numpy as np
 from emoseg import metrics
 from emoseg.config import TrainConfig
 from emoseg.corpora import load_corpus
-from emoseg.corpora.noise import NoiseSpec
 from emoseg.corpora.segments import load_segments
 from emoseg.evaluation import jobs
+from emoseg.evaluation.injected_noise import NoiseSpec
 from emoseg.evaluation.protocol import Protocol
-from emoseg.learning.learner import SegmentFit
-from emoseg.learning.methods import evidence
+from emoseg.learning.cross_fit import SegmentFit
 from emoseg.learning.methods.base import Run
+from emoseg.learning.methods.emoseg import method as evidence
 from emoseg.types import Float64, Int64
 
 FOLDS = 5

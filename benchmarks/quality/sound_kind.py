@@ -1,4 +1,4 @@
-"""Fit the weights of `emoseg.sound_kind` and measure its errors.
+"""Fit the weights of `emoseg.analysis.sound_kind` and measure its errors.
 
     python benchmarks/quality/sound_kind.py --music 4Q_FOLDER --speech FOLDER [--speech FOLDER]...
 
@@ -17,10 +17,10 @@ import numpy as np
 from scipy.signal import fftconvolve
 from sklearn.linear_model import LogisticRegression
 
-from emoseg.audio import SegmentReader, read
+from emoseg.analysis.sound_kind import MEASURES, SPEECH_ODDS, sound_evidence, sound_kinds, speech_measures
+from emoseg.audio.find import find_recordings
+from emoseg.audio.reader import SegmentReader, read
 from emoseg.config import SegmentConfig
-from emoseg.find import find_recordings
-from emoseg.sound_kind import MEASURES, SPEECH_ODDS, sound_evidence, sound_kinds, speech_measures
 from emoseg.types import Float32, Float64, Recording
 
 RATE = 22050

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from emoseg.analyzer import Analyzer
+from emoseg.analysis.analyzer import Analyzer
+from emoseg.analysis.timeline import course, join_spans
 from emoseg.config import SegmentConfig, TimelineConfig
 from emoseg.corpora import load_corpus
-from emoseg.timeline import course, join_spans
 from emoseg.types import UNSURE, Analysis, Section, Span
 
 TOLERANCE_S = 3.0

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from emoseg.audio import SegmentReader
+from emoseg.audio.reader import SegmentReader
 from emoseg.config import DescriptorsConfig, LearningConfig, LogMelConfig, SegmentConfig
-from emoseg.corpora.synth import compose
 from emoseg.frontends import build_frontend
 from emoseg.learning.methods.inherit import Mixup
 from emoseg.learning.methods.sssl import SelfLearner
+from emoseg.synthesis.corpus import compose
 
 PASSES = 5
 

@@ -17,9 +17,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emoseg.analyzer import Analyzer
+    from emoseg.analysis.analyzer import Analyzer
+    from emoseg.analysis.model_folder import load_model
     from emoseg.errors import AudioError, EmosegError
-    from emoseg.model import load_model
     from emoseg.types import Analysis, Recording
 
 __version__ = "0.1.0"
@@ -27,11 +27,11 @@ __all__ = ["Analysis", "Analyzer", "AudioError", "EmosegError", "Recording", "__
 
 _HOMES = {
     "Analysis": "types",
-    "Analyzer": "analyzer",
+    "Analyzer": "analysis.analyzer",
     "AudioError": "errors",
     "EmosegError": "errors",
     "Recording": "types",
-    "load_model": "model",
+    "load_model": "analysis.model_folder",
 }
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from emoseg.errors import ConfigError
-from emoseg.files import read_text
+from emoseg.system.files import read_text
 
 MethodName = Literal[
     "inherit",

@@ -16,15 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 import emoseg
-from emoseg.config import TrainConfig, config_hash, first_problem
-from emoseg.corpora.base import Corpus
-from emoseg.corpora.segments import CorpusSegments, load_segments
-from emoseg.corpora.splits import song_folds
-from emoseg.errors import ConfigError, EmosegError, MissingExtraError
-from emoseg.files import file_checksum, read_text, work_folder
-from emoseg.frontends import build_frontend
-from emoseg.metrics import calibration_error, macro_f1
-from emoseg.model import (
+from emoseg.analysis.model_folder import (
     CARD_FILE,
     CONFIG_FILE,
     SEGMENT_FILE,
@@ -34,9 +26,17 @@ from emoseg.model import (
     ModelFolder,
     load_model,
 )
-from emoseg.progress import progress
-from emoseg.song import song_model_arrays
-from emoseg.unfinished import claim, unfinished, unfinished_folder
+from emoseg.config import TrainConfig, config_hash, first_problem
+from emoseg.corpora.base import Corpus
+from emoseg.corpora.segments import CorpusSegments, load_segments
+from emoseg.corpora.splits import song_folds
+from emoseg.errors import ConfigError, EmosegError, MissingExtraError
+from emoseg.frontends import build_frontend
+from emoseg.metrics import calibration_error, macro_f1
+from emoseg.song.model import song_model_arrays
+from emoseg.system.files import file_checksum, read_text, work_folder
+from emoseg.system.progress import progress
+from emoseg.system.unfinished import claim, unfinished, unfinished_folder
 
 _MOST_NOTES = 1_000_000  # bytes
 _MOST_RESULT = 100_000_000

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import emoseg
-from emoseg.cli import main
+from emoseg.analysis.model_folder import BUNDLED, DEFAULT_MODEL, bundled_models, export_model, find_model, load_model
+from emoseg.cli.app import main
 from emoseg.config import LearningConfig
-from emoseg.corpora.synth import write_corpus
 from emoseg.errors import ConfigError, ModelError
-from emoseg.model import BUNDLED, DEFAULT_MODEL, bundled_models, export_model, find_model, load_model
+from emoseg.synthesis.corpus import write_corpus
 from emoseg.writers.json_lines import to_json
 
 REPOSITORY = Path(__file__).parents[2]
@@ -142,7 +142,7 @@ def installed(site: Path, song: Path, cwd: Path) -> Any:
         "import sys; sys.modules['torch'] = sys.modules['sklearn'] = sys.modules['onnx'] = None\n"
         "import emoseg, pathlib; assert pathlib.Path(emoseg.__file__).is_relative_to(sys.argv[1])\n"
         "sys.argv = ['emoseg', 'analyze', sys.argv[2], '--json']\n"
-        "from emoseg.cli import main; main()"
+        "from emoseg.cli.app import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(site), str(song)],

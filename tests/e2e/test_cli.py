@@ -1,6 +1,6 @@
 """The command line as its users meet it: what goes to stdout and stderr, and the exit status.
 
-`call` runs a command in this process through `emoseg.cli.main`, as the installed command does; `spawn` runs the
+`call` runs a command in this process through `emoseg.cli.app.main`, as the installed command does; `spawn` runs the
 installed command itself. Analysis uses the bundled model; learning (extra ``train``) makes one tiny model for the
 whole file.
 """
@@ -23,9 +23,7 @@ import soundfile
 from typer.testing import CliRunner
 
 import emoseg
-from emoseg.cli import app, main
-from emoseg.corpora.synth import write_corpus
-from emoseg.model import (
+from emoseg.analysis.model_folder import (
     CARD_FILE,
     CONFIG_FILE,
     DEFAULT_MODEL,
@@ -34,6 +32,8 @@ from emoseg.model import (
     WEIGHTS_FILE,
     export_model,
 )
+from emoseg.cli.app import app, main
+from emoseg.synthesis.corpus import write_corpus
 
 RATE = 22050
 SETTINGS = "[learning]\nepochs = 3\nmembers = 2\n[learning.sssl]\nwarmup_epochs = 1\n"
@@ -590,7 +590,7 @@ def test_analyze_with_a_model_that_is_not_whole(
 
 def test_analyze_loads_no_learning_package(model: Path, songs: list[Path]) -> None:
     code = (
-        "import sys; from emoseg.analyzer import Analyzer; Analyzer(sys.argv[1]).analyze(sys.argv[2]);"
+        "import sys; from emoseg.analysis.analyzer import Analyzer; Analyzer(sys.argv[1]).analyze(sys.argv[2]);"
         "print(sorted({'torch', 'sklearn', 'onnx', 'librosa', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run(

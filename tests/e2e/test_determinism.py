@@ -13,8 +13,9 @@ import pytest
 import soundfile
 
 import emoseg
-from emoseg import audio
-from emoseg.analyzer import Analyzer
+from emoseg.analysis.analyzer import Analyzer
+from emoseg.analysis.model_folder import ModelFolder
+from emoseg.audio import reader as audio
 from emoseg.config import (
     ConvNetConfig,
     LearningConfig,
@@ -25,8 +26,7 @@ from emoseg.config import (
     parse_frontends,
 )
 from emoseg.corpora import load_corpus
-from emoseg.corpora.synth import compose, write_corpus
-from emoseg.model import ModelFolder
+from emoseg.synthesis.corpus import compose, write_corpus
 from emoseg.training import train
 from emoseg.types import Analysis, Float32
 

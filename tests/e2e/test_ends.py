@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 import soundfile
 
+from emoseg.checking.check import check_corpus
 from emoseg.config import DescriptorsConfig, LearningConfig, NetworkConfig, SegmentConfig, SsslConfig, TrainConfig
 from emoseg.corpora import load_corpus
-from emoseg.corpora.check import check_corpus
-from emoseg.corpora.synth import write_corpus
 from emoseg.errors import EmosegError
 from emoseg.evaluation import Protocol, evaluate, unfinished_folder, write_result
 from emoseg.frontends.store import load_features
+from emoseg.synthesis.corpus import write_corpus
+from emoseg.system.unfinished import unfinished
 from emoseg.training import train
-from emoseg.unfinished import unfinished
 
 NETWORK = NetworkConfig(hidden=(16,), channels=(4,))
 TRAINING = TrainConfig(

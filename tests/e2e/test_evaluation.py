@@ -16,22 +16,22 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from emoseg import metrics
-from emoseg.cli import app
+from emoseg.cli.app import app
 from emoseg.config import LearningConfig, SsslConfig, TrainConfig
 from emoseg.corpora import Corpus, load_corpus
-from emoseg.corpora.detection import auroc_differences, detection_figures
-from emoseg.corpora.noise import NoiseSpec
 from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.splits import song_folds
-from emoseg.corpora.synth import write_corpus
 from emoseg.errors import ConfigError, CorpusError, EmosegError, EmosegWarning, MissingExtraError
 from emoseg.evaluation import Protocol, evaluate, jobs, print_result, unfinished_folder, write_result
+from emoseg.evaluation.detection import auroc_differences, detection_figures
 from emoseg.evaluation.figure import require_figure, write_figure
+from emoseg.evaluation.injected_noise import NoiseSpec
 from emoseg.evaluation.measures import difference, fair_baseline, make_result
 from emoseg.evaluation.protocol import Fold, make_fold, soft_targets, split_report
 from emoseg.learning.methods.base import MethodFit, Prediction
+from emoseg.synthesis.corpus import write_corpus
+from emoseg.system.unfinished import unfinished
 from emoseg.types import UNLABELLED, Float64, Int64
-from emoseg.unfinished import unfinished
 
 CONFIG = TrainConfig(learning=LearningConfig(epochs=3, members=2, sssl=SsslConfig(warmup_epochs=1)))
 SOFT = CONFIG.learning.model_copy(update={"soft_labels": True})

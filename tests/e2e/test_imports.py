@@ -23,7 +23,7 @@ def loaded(code: str) -> set[str]:
 def command(*args: str) -> str:
     return f"""
 import sys
-from emoseg.cli import main
+from emoseg.cli.app import main
 sys.argv = ["emoseg", *{args!r}]
 try:
     main()
@@ -49,13 +49,13 @@ def test_import_and_help_load_nothing_heavy(code: str) -> None:
 
 
 def test_analysis_loads_no_learning_package() -> None:
-    found = loaded("import emoseg.analyzer, emoseg.writers, emoseg.model, emoseg.frontends")
+    found = loaded("import emoseg.analysis.analyzer, emoseg.writers, emoseg.analysis.model_folder, emoseg.frontends")
     assert "numpy" in found
     assert found & set(HEAVY) == set()
 
 
 def test_reading_a_corpus_loads_no_learning_package() -> None:
-    assert loaded("import emoseg.corpora, emoseg.corpora.check, emoseg.corpora.segments").isdisjoint(HEAVY)
+    assert loaded("import emoseg.corpora, emoseg.checking.check, emoseg.corpora.segments").isdisjoint(HEAVY)
 
 
 def test_the_public_names_of_evaluation_and_training_wait_with_torch() -> None:

@@ -17,8 +17,9 @@ import torch
 from safetensors.numpy import load_file
 
 import emoseg
-from emoseg.analyzer import Analyzer
-from emoseg.audio import SegmentReader, read
+from emoseg.analysis.analyzer import Analyzer
+from emoseg.analysis.model_folder import ModelFolder, load_model
+from emoseg.audio.reader import SegmentReader, read
 from emoseg.config import (
     ConvNetConfig,
     LearningConfig,
@@ -30,14 +31,13 @@ from emoseg.config import (
 )
 from emoseg.corpora import load_corpus
 from emoseg.corpora.base import Corpus
-from emoseg.corpora.synth import write_corpus
 from emoseg.errors import ConfigError, ModelError
-from emoseg.files import file_checksum
 from emoseg.frontends import build_frontend
 from emoseg.learning.ensemble import SegmentEnsemble
 from emoseg.learning.methods.inherit import Mixup
 from emoseg.learning.networks import ConvNet, Perceptron, SegmentNetwork
-from emoseg.model import ModelFolder, load_model
+from emoseg.synthesis.corpus import write_corpus
+from emoseg.system.files import file_checksum
 from emoseg.training import train
 from emoseg.types import QUADRANTS, Float32, Float64, Recording, SegmentEmotion, SongEmotion
 
@@ -220,7 +220,7 @@ def test_a_hop_out_of_range_is_refused(site: Site, hop: float) -> None:
 def test_analysis_needs_no_pytorch(site: Site) -> None:
     code = (
         "import sys; sys.modules['torch'] = sys.modules['sklearn'] = None\n"
-        "from emoseg.analyzer import Analyzer\n"
+        "from emoseg.analysis.analyzer import Analyzer\n"
         f"print(repr(Analyzer({str(site.model.path)!r}).analyze({str(site.songs[0])!r}).song.probabilities))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

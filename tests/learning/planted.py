@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emoseg.config import ConvNetConfig, LearningConfig, NetworkConfig, SsslConfig
-from emoseg.learning.learner import LearningSet
+from emoseg.learning.cross_fit import LearningSet
 from emoseg.types import Float32, Int64
 
 SMALL = LearningConfig(

@@ -9,9 +9,10 @@ import pytest
 from planted import SMALL, Blobs, blobs
 from scipy.special import logit
 
+from emoseg.learning.label_noise import estimate_noise_rate, smoothed
 from emoseg.learning.methods import METHODS
 from emoseg.learning.methods.base import Run, TrainingSet
-from emoseg.learning.methods.evidence import (
+from emoseg.learning.methods.emoseg.method import (
     EvidenceLearner,
     SongVotes,
     _Jury,
@@ -22,7 +23,6 @@ from emoseg.learning.methods.evidence import (
     weigh_labels,
 )
 from emoseg.learning.methods.inherit import Mixup
-from emoseg.learning.noise import estimate_noise_rate, smoothed
 from emoseg.metrics import auroc
 from emoseg.types import UNLABELLED, Float64, Int64
 

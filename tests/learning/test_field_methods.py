@@ -13,7 +13,7 @@ from planted import SMALL, Blobs, blobs
 from emoseg.config import AttentionMilConfig, DivideMixConfig, ElrConfig, LearningConfig, MeanTeacherConfig, MethodName
 from emoseg.errors import ConfigError, MissingExtraError
 from emoseg.learning import semisup
-from emoseg.learning.learner import LearningSet, song_parts
+from emoseg.learning.cross_fit import LearningSet, song_parts
 from emoseg.learning.methods import METHODS
 from emoseg.learning.methods.attention_mil import AttentionTrainer, GatedAttention, bag_logits, bag_softmax
 from emoseg.learning.methods.base import CrossFitted, Method, Run, TrainingSet
@@ -29,7 +29,7 @@ from emoseg.learning.networks import build_network
 from emoseg.learning.pipeline import Learned, learn
 from emoseg.learning.trainer import Trainer
 from emoseg.metrics import auroc
-from emoseg.song import song_summaries
+from emoseg.song.model import song_summaries
 from emoseg.types import UNLABELLED, Float64, Int64
 
 T = TypeVar("T", bound=Trainer)

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save_file
 from emoseg.config import LearningConfig, NetworkConfig, SsslConfig
 from emoseg.corpora.splits import song_folds
 from emoseg.errors import EmosegError, EmosegWarning
-from emoseg.learning import learner
-from emoseg.learning.learner import LearningSet, SegmentFit, cross_fit
+from emoseg.learning import cross_fit as learner
+from emoseg.learning.cross_fit import LearningSet, SegmentFit, cross_fit
 from emoseg.learning.methods.inherit import Mixup
 from emoseg.learning.methods.sssl import SelfLearner
 from emoseg.learning.trainer import State, Trainer
@@ -272,7 +272,7 @@ def test_a_full_disk_for_the_features_is_one_line(tmp_path: Path, monkeypatch: p
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("emoseg.learning.learner._save_array", full)
+    monkeypatch.setattr("emoseg.learning.cross_fit._save_array", full)
     with pytest.raises(EmosegError, match=f"^{tmp_path}: cannot be written: No space left on device$"):
         fit_of(work=tmp_path, workers=2)
     assert not list(tmp_path.iterdir())

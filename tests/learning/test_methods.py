@@ -8,7 +8,7 @@ import torch
 from planted import SMALL, Blobs, blobs
 
 from emoseg.config import LearningConfig, MethodName
-from emoseg.learning.learner import LearningSet, SegmentFit, cross_fit
+from emoseg.learning.cross_fit import LearningSet, SegmentFit, cross_fit
 from emoseg.learning.methods import METHODS
 from emoseg.learning.methods.base import CrossFitted
 from emoseg.learning.methods.inherit import Mixup

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from emoseg.learning.noise import (
+from emoseg.learning.label_noise import (
     CleanProbability,
     clean_probability,
     estimate_noise_rate,

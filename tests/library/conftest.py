@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made import Call, Outcome, make_model
 
-from emoseg.cli import main
+from emoseg.cli.app import main
 
 
 @pytest.fixture

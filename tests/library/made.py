@@ -16,11 +16,11 @@ import soundfile
 from safetensors.numpy import save_file
 
 import emoseg
+from emoseg.analysis.model_folder import CONFIG_FILE, SEGMENT_FILE, SONG_FILE, ModelConfig
 from emoseg.config import LogMelConfig, SegmentConfig
-from emoseg.files import file_checksum
 from emoseg.frontends import build_frontend
-from emoseg.model import CONFIG_FILE, SEGMENT_FILE, SONG_FILE, ModelConfig
-from emoseg.song import mean_model, song_model_arrays
+from emoseg.song.model import mean_model, song_model_arrays
+from emoseg.system.files import file_checksum
 from emoseg.types import QUADRANTS, Float32, Int64
 
 RATE = 22050

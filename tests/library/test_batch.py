@@ -27,16 +27,16 @@ import soundfile
 from made import RATE, Call, Outcome, command, make_model, make_songs, spawn, tone
 
 import emoseg
-from emoseg.analyzer import Analyzer
-from emoseg.batch import Manifest, Shard, merge, run_batch
-from emoseg.batch.contents import read_contents
-from emoseg.batch.manifest import MANIFEST_FILE, Job
-from emoseg.batch.manifest import Outcome as Done
-from emoseg.batch.tables import probability_columns, song_id
-from emoseg.batch.workers import Setup, _analyse, set_up
+from emoseg.analysis.analyzer import Analyzer
+from emoseg.audio.find import scan_folder
 from emoseg.errors import ConfigError, EmosegError, EmosegWarning, ModelError
-from emoseg.files import PREFIX, folder_locked
-from emoseg.find import scan_folder
+from emoseg.library import Manifest, Shard, merge, run_batch
+from emoseg.library.contents import read_contents
+from emoseg.library.manifest import MANIFEST_FILE, Job
+from emoseg.library.manifest import Outcome as Done
+from emoseg.library.tables import probability_columns, song_id
+from emoseg.library.workers import Setup, _analyse, set_up
+from emoseg.system.files import PREFIX, folder_locked
 from emoseg.types import EmotionSpace
 
 Rows = list[dict[str, Any]]
@@ -275,7 +275,7 @@ def part_sizes(out: Path) -> list[int]:
 def test_small_parts_are_joined_and_large_ones_bounded(
     own: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
 ) -> None:
-    monkeypatch.setattr("emoseg.batch.parts.PART_SONGS", 8)
+    monkeypatch.setattr("emoseg.library.parts.PART_SONGS", 8)
     out = tmp_path / "out"
     hidden = sorted(own.rglob("*.*"))[3:]
     for file in hidden:
@@ -288,7 +288,7 @@ def test_small_parts_are_joined_and_large_ones_bounded(
     assert part_sizes(out) == [8]
     assert tables(out) == tables(whole)
 
-    monkeypatch.setattr("emoseg.batch.parts.PART_SONGS", 3)
+    monkeypatch.setattr("emoseg.library.parts.PART_SONGS", 3)
     in_process(own, tmp_path / "other", model)
     assert part_sizes(tmp_path / "other") == [2, 3, 3]
     assert tables(tmp_path / "other") == tables(whole)
@@ -514,7 +514,7 @@ def test_a_journal_that_cannot_be_opened_is_one_line(small: Small, model: Path, 
 def unfinished(small: Small, out: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a library whose songs are done and not yet in the tables."""
     with monkeypatch.context() as patch:
-        patch.setattr("emoseg.batch.run.update_tables", lambda *_, **__: None)
+        patch.setattr("emoseg.library.run.update_tables", lambda *_, **__: None)
         in_process(small.root, out, model)
     assert len(read_contents(out).failures) == 0
     assert read_contents(out).waiting == 2
@@ -582,7 +582,7 @@ class Blocked:
             raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Blocked())
-from emoseg.cli import main
+from emoseg.cli.app import main
 sys.argv[0] = "emoseg"
 main()
 """
@@ -794,7 +794,7 @@ def test_a_song_that_ends_its_process_costs_itself_alone(
 ) -> None:
     root = Path(shutil.copytree(small.root, tmp_path / "music"))
     soundfile.write(root / "a deadly song.wav", tone(5, seconds=2), RATE)
-    monkeypatch.setattr("emoseg.batch.workers.set_up", dies_at_some_songs)
+    monkeypatch.setattr("emoseg.library.workers.set_up", dies_at_some_songs)
     report = in_process(root, tmp_path / "out", model)
     (failure,) = report.failures
     assert failure.error_type == "crashed"
@@ -807,7 +807,7 @@ def test_a_song_with_a_number_that_is_not_finite_fails(
 ) -> None:
     root = Path(shutil.copytree(small.root, tmp_path / "music"))
     soundfile.write(root / "odd.wav", tone(5, seconds=4), RATE)
-    monkeypatch.setattr("emoseg.batch.workers.set_up", hears_what_is_not_finite)
+    monkeypatch.setattr("emoseg.library.workers.set_up", hears_what_is_not_finite)
     (failure,) = in_process(root, tmp_path / "out", model).failures
     assert failure.error_type == "nonfinite"
     assert failure.message == f"{root}/odd.wav: the analysis holds a number that is not finite (valence)"
@@ -825,7 +825,7 @@ def test_a_process_that_does_not_start_is_replaced(
     workers: int,
 ) -> None:
     root = Path(shutil.copytree(small.root, tmp_path / "music"))
-    monkeypatch.setattr("emoseg.batch.workers.set_up", start)
+    monkeypatch.setattr("emoseg.library.workers.set_up", start)
     report = in_process(root, tmp_path / "out", model, workers=workers)
     assert (report.done, report.failures) == (2, ())
     assert tables(tmp_path / "out") == tables(small.library)
@@ -855,7 +855,7 @@ def test_a_run_without_processes_ends_and_keeps_what_is_done(
     root, out = Path(shutil.copytree(small.root, tmp_path / "music")), tmp_path / "out"
     command = ("batch", root, "--out", out, "--model", model, "--workers", "1", "-q")
     with monkeypatch.context() as patch:
-        patch.setattr("emoseg.batch.workers.set_up", start)
+        patch.setattr("emoseg.library.workers.set_up", start)
         refused(call(*command), words)
     assert len((tmp_path / "starts").read_text()) == starts
     assert rows(out, "songs") == rows(small.library, "songs")[:1], "one song is done, and in the tables"
@@ -1015,7 +1015,7 @@ def test_a_manifest_of_another_version_is_refused(whole: Path, music: Path, mode
 
 FULL = """
 import resource, sys
-from emoseg.cli import main
+from emoseg.cli.app import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
 sys.argv[0] = "emoseg"
 main()
@@ -1235,8 +1235,8 @@ def test_failures_and_unfinished_songs_survive_a_merge(broken: Path, model: Path
 CRASH = """
 import os, sys
 from pathlib import Path
-from emoseg.batch.manifest import Manifest
-from emoseg.cli import main
+from emoseg.library.manifest import Manifest
+from emoseg.cli.app import main
 
 if __name__ == "__main__":
     steps = int(sys.argv.pop(1))
@@ -1318,13 +1318,13 @@ def test_death_at_every_step_of_merging_leaves_nothing(small: Small, out: Path, 
 
 HOLD = """
 import sys, time
-import emoseg.batch.parts
-from emoseg.batch.manifest import Manifest
-from emoseg.cli import main
+import emoseg.library.parts
+from emoseg.library.manifest import Manifest
+from emoseg.cli.app import main
 
 if __name__ == "__main__":
     moment, songs = sys.argv.pop(1), int(sys.argv.pop(1))
-    emoseg.batch.parts.PART_SONGS = 8
+    emoseg.library.parts.PART_SONGS = 8
 
     def hold(name, before):
         real = getattr(Manifest, name)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from made import RATE, tone
 
-from emoseg.analyzer import Analyzer
-from emoseg.corpora.synth import compose
+from emoseg.analysis.analyzer import Analyzer
 from emoseg.errors import AudioError, EmosegError, ModelError
 from emoseg.frontends import compute_features
+from emoseg.synthesis.corpus import compose
 from emoseg.types import Float32, Recording
 from emoseg.writers import FORMATS, json_lines, write
 

@@ -16,8 +16,8 @@ import pytest
 import soundfile
 from made import RATE, command, tone
 
-from emoseg.analyzer import Analyzer
-from emoseg.model import CARD_FILE
+from emoseg.analysis.analyzer import Analyzer
+from emoseg.analysis.model_folder import CARD_FILE
 from emoseg.tags.run import Source, tag_files
 from emoseg.types import QUADRANTS, Analysis
 
@@ -110,7 +110,7 @@ def test_results_are_written_as_they_come(model: Path, song: Path, tmp_path: Pat
     """Ended after the first recording, with a second that never comes: the first is in every output."""
     os.mkfifo(tmp_path / "waits.mp3")
     code = (
-        "import signal, sys, time; from emoseg.analyzer import Analyzer; from emoseg.cli import main\n"
+        "import signal, sys, time; from emoseg.analysis.analyzer import Analyzer; from emoseg.cli.app import main\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which may be ignored where tests run
         "analyze = Analyzer.analyze\n"
         "def waiting(self, path, **how):\n"

@@ -18,15 +18,15 @@ import pyarrow as pa
 import pytest
 from made import Call, Outcome
 
-from emoseg.batch.contents import read_contents
-from emoseg.batch.manifest import MANIFEST_FILE, Manifest, Settings
-from emoseg.batch.manifest import Outcome as Done
-from emoseg.batch.parts import update_tables
-from emoseg.batch.tables import song_id, to_rows
+from emoseg.audio.find import FoundFile, Scan
 from emoseg.errors import AudioError, ConfigError, EmosegError, EmosegWarning
-from emoseg.find import FoundFile, Scan
-from emoseg.library import Library, write_playlist
-from emoseg.playlist import Song, m3u8, smooth_path
+from emoseg.library.contents import read_contents
+from emoseg.library.manifest import MANIFEST_FILE, Manifest, Settings
+from emoseg.library.manifest import Outcome as Done
+from emoseg.library.parts import update_tables
+from emoseg.library.playlist import Song, m3u8, smooth_path
+from emoseg.library.questions import Library, write_playlist
+from emoseg.library.tables import song_id, to_rows
 from emoseg.types import QUADRANTS, Analysis, EmotionSpace, SegmentEmotion, SongEmotion
 
 pytest.importorskip("duckdb", reason="needs the extra library")
@@ -246,7 +246,7 @@ def test_questions_of_ones_own_can_only_read_the_tables(out: Path, tmp_path: Pat
 
 
 def test_questions_cannot_read_variables(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emoseg.library.VARIABLE", pa.table({"secret": [1]}), raising=False)
+    monkeypatch.setattr("emoseg.library.questions.VARIABLE", pa.table({"secret": [1]}), raising=False)
     with pytest.raises(ConfigError, match="Table with name VARIABLE does not exist"):
         Library(out).sql("SELECT * FROM VARIABLE")
 
@@ -564,7 +564,7 @@ def test_an_unfinished_batch_is_told(tmp_path: Path, call: Call) -> None:
 
 
 def test_the_answers_do_not_depend_on_the_parts(tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emoseg.batch.parts.PART_SONGS", 50)
+    monkeypatch.setattr("emoseg.library.parts.PART_SONGS", 50)
     other = make_library(tmp_path / "out", many(300))
     assert len(list((other / "songs").iterdir())) == 6
     ask: list[Callable[[Library], object]] = [

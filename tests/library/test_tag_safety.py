@@ -20,7 +20,7 @@ import soundfile
 from made import RATE, tone
 
 from emoseg.errors import AudioError
-from emoseg.files import file_checksum
+from emoseg.system.files import file_checksum
 from emoseg.tags import (
     SongFacts,
     TagProcess,

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from made import RATE, Call, Outcome, tone
 from tinytag import TinyTag
 
-from emoseg.batch import run_batch
 from emoseg.errors import AudioError, MissingExtraError
+from emoseg.library import run_batch
 from emoseg.tags import SongFacts, TagPlan, TagProcess, UndoFile, plan_tags, undo_tags, write_tags
 from emoseg.tags.delta import Difference, difference
 from emoseg.tags.fields import mood_word, own_fields

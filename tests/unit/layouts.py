@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from emoseg.corpora.fourq import ANNOTATIONS, METADATA
-from emoseg.corpora.synth import write_corpus
+from emoseg.corpora.loaders.fourq import ANNOTATIONS, METADATA
+from emoseg.synthesis.corpus import write_corpus
 
 QUADRANT_POINTS = {"Q1": (0.6, 0.6), "Q2": (-0.6, 0.6), "Q3": (-0.6, -0.6), "Q4": (0.6, -0.6)}
 """Valence and arousal in [-1, 1]."""

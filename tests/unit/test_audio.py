@@ -18,11 +18,12 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoseg import audio, decoders
-from emoseg.audio import SegmentReader, read
+from emoseg.audio import decoders
+from emoseg.audio import reader as audio
+from emoseg.audio.find import find_recordings
+from emoseg.audio.reader import SegmentReader, read
 from emoseg.config import SegmentConfig
 from emoseg.errors import AudioError, ConfigError
-from emoseg.find import find_recordings
 from emoseg.types import Float32, Recording, SegmentBatch
 
 RATE = 22050

@@ -7,8 +7,8 @@ import warnings
 
 import pytest
 
-from emoseg.console import json_text, one_line, printable, show_own_warnings, tell
 from emoseg.errors import EmosegError, EmosegWarning
+from emoseg.system.console import json_text, one_line, printable, show_own_warnings, tell
 
 HOSTILE = "a\x1b]0;title\x07b\x9bc\u202ed\x7fe\udcfff"
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from layouts import BUILDERS, FOURQ, make_csv, make_folder, make_fourq, make_synth, put, wav
 
+from emoseg.checking.check import check_corpus
 from emoseg.config import LogMelConfig, SegmentConfig, TrainConfig
 from emoseg.corpora import CORPORA, Corpus, load_corpus
 from emoseg.corpora.base import Song
-from emoseg.corpora.check import check_corpus
-from emoseg.corpora.fourq import ANNOTATIONS, METADATA
+from emoseg.corpora.loaders.fourq import ANNOTATIONS, METADATA
 from emoseg.corpora.segments import load_segments
 from emoseg.corpora.splits import song_folds
 from emoseg.corpora.tables import read_table

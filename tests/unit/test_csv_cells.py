@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from emoseg.csv_cells import csv_cell
+from emoseg.system.csv_cells import csv_cell
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])

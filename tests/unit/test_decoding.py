@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from emoseg import decoding
-from emoseg.audio import read
-from emoseg.decoders import RefusedError
-from emoseg.decoding import decoded, sound_digests, stated_duration_s, stated_tags
+from emoseg.audio import decoding
+from emoseg.audio.decoders import RefusedError
+from emoseg.audio.decoding import decoded, sound_digests, stated_duration_s, stated_tags
+from emoseg.audio.reader import read
 from emoseg.errors import AudioError
 
 RATE = 22050
@@ -133,7 +133,7 @@ def test_threads_have_a_decoder_each(song: Path) -> None:
 
 FORKS = """
 import os, sys, threading
-from emoseg.audio import read
+from emoseg.audio.reader import read
 path, stop = sys.argv[1], threading.Event()
 def work():
     while not stop.is_set():
@@ -167,7 +167,7 @@ def test_children_forked_while_threads_decode_do_not_hang(song: Path) -> None:
 
 HOST = """
 import os, sys, threading
-from emoseg.audio import read
+from emoseg.audio.reader import read
 from emoseg.errors import AudioError
 def chatter():
     for i in range(3000):
@@ -193,7 +193,7 @@ def test_the_hosts_standard_error_is_left_alone(tmp_path: Path) -> None:
 
 READER = """
 import sys, time
-from emoseg.decoding import decoded, _busy
+from emoseg.audio.decoding import decoded, _busy
 blocks = decoded(sys.argv[1], "soundfile")
 next(blocks)
 (process,) = _busy

@@ -15,10 +15,10 @@ import soundfile
 import soxr
 from layouts import make_folder, make_fourq, make_pmemo, put, wav
 
+from emoseg.checking.check import check_corpus
+from emoseg.checking.fingerprint import HOP_S, SAMPLE_RATE_HZ, Words, fingerprint, near_duplicates
+from emoseg.checking.readings import Reading
 from emoseg.corpora import load_corpus
-from emoseg.corpora.check import check_corpus
-from emoseg.corpora.fingerprint import HOP_S, SAMPLE_RATE_HZ, Words, fingerprint, near_duplicates
-from emoseg.corpora.readings import Reading
 from emoseg.errors import EmosegError, EmosegWarning
 from emoseg.types import Float32
 
@@ -138,7 +138,7 @@ def test_a_second_check_decodes_nothing(tmp_path: Path, cache: Path, monkeypatch
     corpus = load_corpus(f"folder:{root}")
     first = check_corpus(corpus, cache=cache, workers=1, quiet=True)
     decoded: list[Path] = []
-    from emoseg.corpora import readings
+    from emoseg.checking import readings
 
     decode = readings._decode
     monkeypatch.setattr(readings, "_decode", lambda path: decoded.append(path) or decode(path))  # type: ignore[func-returns-value]
@@ -223,7 +223,7 @@ def test_a_damaged_row_is_read_again(tmp_path: Path, cache: Path, monkeypatch: p
     with closing(sqlite3.connect(cache / "readings.sqlite")) as table:
         table.execute(f"UPDATE reading SET {change} WHERE rowid <= 3")
         table.commit()
-    from emoseg.corpora import readings
+    from emoseg.checking import readings
 
     decoded: list[Path] = []
     decode = readings._decode
@@ -237,7 +237,7 @@ def test_a_damaged_row_is_read_again(tmp_path: Path, cache: Path, monkeypatch: p
 def test_a_table_that_another_process_has_is_not_used(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emoseg.corpora.readings._TIMEOUT_S", 0.01)
+    monkeypatch.setattr("emoseg.checking.readings._TIMEOUT_S", 0.01)
     corpus = load_corpus(f"folder:{make_folder(tmp_path)}")
     first = check_corpus(corpus, cache=cache, workers=1, quiet=True)
     with closing(sqlite3.connect(cache / "readings.sqlite", isolation_level=None)) as other:
@@ -258,8 +258,8 @@ def test_a_full_disk_for_readings_is_one_line(tmp_path: Path, cache: Path, monke
 
     long = np.zeros(4000, dtype=np.uint32)
     reading = Reading(1.0, "0" * 32, long)
-    monkeypatch.setattr("emoseg.corpora.readings._decode", lambda path: reading)
-    monkeypatch.setattr("emoseg.corpora.readings.sqlite3.connect", small)
+    monkeypatch.setattr("emoseg.checking.readings._decode", lambda path: reading)
+    monkeypatch.setattr("emoseg.checking.readings.sqlite3.connect", small)
     with pytest.raises(EmosegError, match=r"readings\.sqlite: cannot be written: database or disk is full"):
         check_corpus(corpus, cache=cache, workers=1, quiet=True)
 
@@ -269,7 +269,7 @@ def test_a_full_disk_for_fingerprints_is_one_line(tmp_path: Path, cache: Path, m
         def write(self, _: object) -> int:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("emoseg.corpora.check.tempfile.TemporaryFile", lambda **_: Full())
+    monkeypatch.setattr("emoseg.checking.check.tempfile.TemporaryFile", lambda **_: Full())
     with pytest.raises(EmosegError, match=f"^{cache}: cannot be written: No space left on device$"):
         check_corpus(load_corpus(f"folder:{make_folder(tmp_path)}"), cache=cache, workers=1, quiet=True)
 
@@ -288,7 +288,7 @@ def test_a_recording_that_changes_while_it_is_read_is_told(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_folder(tmp_path)
-    from emoseg.corpora import readings
+    from emoseg.checking import readings
 
     decode = readings._decode
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from emoseg.errors import ConfigError, EmosegError
-from emoseg.files import (
+from emoseg.system.files import (
     NAME_BYTES,
     fitting_name,
     folder_locked,
@@ -59,7 +59,7 @@ def test_a_missing_folder_is_one_line_that_names_the_target(tmp_path: Path) -> N
 @pytest.mark.skipif(sys.platform == "win32", reason="needs file locks of POSIX")
 def test_leftovers_of_a_kill_go_and_files_of_the_living_stay(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from emoseg.files import written_whole, work_folder\n"
+        "import sys, time; from pathlib import Path; from emoseg.system.files import written_whole, work_folder\n"
         "with written_whole(Path(sys.argv[1]) / 'a') as file, work_folder(Path(sys.argv[1])) as folder:\n"
         "    (folder / 'b').write_text('half'); print('ready', flush=True); time.sleep(60)\n"
     )

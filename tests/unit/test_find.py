@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from emoseg.audio.find import find_recordings, scan_folder
 from emoseg.errors import AudioError, ConfigError
-from emoseg.find import find_recordings, scan_folder
 
 
 def make(root: Path, *names: str) -> None:

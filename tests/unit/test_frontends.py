@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from emoseg.config import DescriptorsConfig, LogMelConfig, SegmentConfig
 from emoseg.errors import AudioError, ConfigError
-from emoseg.frontends import build_frontend, dynamics, harmony, percussion, pitch, rhythm, spectral, texture, timbre
+from emoseg.frontends import build_frontend, spectral
+from emoseg.frontends.descriptors import dynamics, harmony, percussion, pitch, rhythm, texture, timbre
 from emoseg.types import Float32
 
 RATE = 22050

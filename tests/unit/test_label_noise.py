@@ -24,13 +24,13 @@ from emoseg.config import (
 )
 from emoseg.corpora import Corpus, CorpusOptions, load_corpus
 from emoseg.corpora.base import Song
-from emoseg.corpora.detection import auroc_differences, detection_figures
-from emoseg.corpora.label_noise import label_noise, write_figure
 from emoseg.corpora.ratings import Rating, RatingRule, RatingsOverTime, Scale, Thresholds
 from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.truth import segment_truth
 from emoseg.errors import ConfigError, CorpusError, EmosegError
 from emoseg.evaluation import Protocol, evaluate
+from emoseg.evaluation.detection import auroc_differences, detection_figures
+from emoseg.evaluation.label_change import label_noise, write_figure
 from emoseg.frontends.store import FeatureTable
 from emoseg.metrics import auroc
 from emoseg.types import AROUSAL, QUADRANTS, VALENCE, Section

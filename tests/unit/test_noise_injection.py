@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoseg.corpora.noise import NoiseSpec, NoisyLabels, inject_noise
 from emoseg.errors import ConfigError
+from emoseg.evaluation.injected_noise import NoiseSpec, NoisyLabels, inject_noise
 from emoseg.types import Int64
 
 K = 4

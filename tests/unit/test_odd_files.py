@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from emoseg.audio import SegmentReader, as_recording
+from emoseg.audio.decoding import stated_duration_s
+from emoseg.audio.reader import SegmentReader, as_recording
 from emoseg.config import DescriptorsConfig, SegmentConfig
-from emoseg.corpora.synth import compose
-from emoseg.decoding import stated_duration_s
 from emoseg.errors import AudioError, ConfigError, EmosegError
 from emoseg.frontends import build_frontend
+from emoseg.synthesis.corpus import compose
 from emoseg.types import Float32, Recording, SegmentBatch
 
 RATE = 22050

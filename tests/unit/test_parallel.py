@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from emoseg.errors import AudioError, ConfigError, EmosegError, MissingExtraError
-from emoseg.parallel import Start, run_parallel
+from emoseg.system.parallel import Start, run_parallel
 
 
 def doubling(offset: int) -> Callable[[int], int]:
@@ -76,7 +76,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_parallel import napping
-from emoseg.parallel import Start, run_parallel
+from emoseg.system.parallel import Start, run_parallel
 if __name__ == "__main__":
     folder = Path(sys.argv[2])
     list(run_parallel(range(4), Start(napping, (folder,), folder=folder / "data"), workers=2))

@@ -4,13 +4,13 @@ import io
 
 import pytest
 
-from emoseg.progress import progress
+from emoseg.system.progress import progress
 
 
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("emoseg.progress.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("emoseg.system.progress.time.monotonic", lambda: self.now)
 
 
 class Terminal(io.StringIO):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from emoseg.audio import SegmentReader
+from emoseg.analysis.sound_kind import MEASURES, sound_evidence, sound_kinds, speech_measures
+from emoseg.audio.reader import SegmentReader
 from emoseg.config import SegmentConfig
-from emoseg.corpora.synth import compose
-from emoseg.sound_kind import MEASURES, sound_evidence, sound_kinds, speech_measures
+from emoseg.synthesis.corpus import compose
 from emoseg.types import Float32, Float64, Recording
 
 RATE = 22050

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from emoseg.audio import SegmentReader
+from emoseg.audio.reader import SegmentReader
 from emoseg.config import DescriptorsConfig, LogMelConfig, SegmentConfig
 from emoseg.errors import AudioError, ConfigError, EmosegError, EmosegWarning
 from emoseg.frontends import Descriptors, LogMel, build_frontend, compute_features

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from emoseg.corpora.composer import (
+from emoseg.errors import ConfigError, CorpusError
+from emoseg.synthesis.composer import (
     SCALES,
     Note,
     SectionPlan,
@@ -18,8 +19,7 @@ from emoseg.corpora.composer import (
     plan_song,
     write_score,
 )
-from emoseg.corpora.synth import _render, _roster, compose, write_corpus
-from emoseg.errors import ConfigError, CorpusError
+from emoseg.synthesis.corpus import _render, _roster, compose, write_corpus
 from emoseg.types import QUADRANTS, Float32, Section
 
 RATE = 22050
@@ -329,7 +329,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("emoseg.corpora.synth.soundfile.write", full)
+    monkeypatch.setattr("emoseg.synthesis.corpus.soundfile.write", full)
     with pytest.raises(CorpusError, match=r"corpus: cannot be written: No space left"):
         write_corpus(tmp_path / "corpus", songs=1, duration_s=8, workers=1, quiet=True)
     assert list(tmp_path.iterdir()) == []

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emoseg.analysis.timeline import course, join_spans
 from emoseg.config import SegmentConfig, TimelineConfig
-from emoseg.timeline import course, join_spans
 from emoseg.types import Float64, Span
 
 LABELS = ("a", "b", "c", "d")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emoseg.errors import ConfigError, EmosegError, EmosegWarning
-from emoseg.unfinished import claim, unfinished, unfinished_folder
+from emoseg.system.unfinished import claim, unfinished, unfinished_folder
 
 SETTINGS, OTHER = "0123456789abcdef", "fedcba9876543210"
 

@@ -13,18 +13,18 @@ from pathlib import Path
 from types import MappingProxyType
 
 from emoseg.corpora.base import Corpus, Problem, Song
-from emoseg.corpora.deam import load_deam
-from emoseg.corpora.emomusic import load_emomusic
-from emoseg.corpora.emopia import load_emopia
-from emoseg.corpora.fourq import load_fourq
-from emoseg.corpora.moodtheme import load_moodtheme
+from emoseg.corpora.loaders.deam import load_deam
+from emoseg.corpora.loaders.emomusic import load_emomusic
+from emoseg.corpora.loaders.emopia import load_emopia
+from emoseg.corpora.loaders.fourq import load_fourq
+from emoseg.corpora.loaders.moodtheme import load_moodtheme
+from emoseg.corpora.loaders.pmemo import load_pmemo
+from emoseg.corpora.loaders.synth import load_synth
+from emoseg.corpora.loaders.user import load_csv, load_folder
+from emoseg.corpora.loaders.vgmidi import load_vgmidi
 from emoseg.corpora.options import CorpusOptions
-from emoseg.corpora.planted import load_synth
-from emoseg.corpora.pmemo import load_pmemo
 from emoseg.corpora.splits import select_split
 from emoseg.corpora.tables import user_path
-from emoseg.corpora.user import load_csv, load_folder
-from emoseg.corpora.vgmidi import load_vgmidi
 from emoseg.errors import CorpusError
 
 __all__ = ["CORPORA", "Corpus", "CorpusKind", "CorpusOptions", "Problem", "Song", "load_corpus"]

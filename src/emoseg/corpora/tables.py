@@ -12,7 +12,7 @@ from pathlib import Path
 
 from emoseg.corpora.base import Problem
 from emoseg.errors import CorpusError, EmosegError
-from emoseg.files import require_regular
+from emoseg.system.files import require_regular
 
 REST = "\t"
 """What joins the cells that `read_table` puts into one column with `rest`; no cell holds it."""

@@ -27,9 +27,9 @@ from emoseg.evaluation.jobs import Job, OutcomeStore, run_all
 from emoseg.evaluation.measures import make_result
 from emoseg.evaluation.protocol import Protocol, check_splits, split_report
 from emoseg.evaluation.report import print_result, write_result
-from emoseg.progress import progress
+from emoseg.system.progress import progress
+from emoseg.system.unfinished import unfinished, unfinished_folder
 from emoseg.training import corpus_hash, require_train_extra
-from emoseg.unfinished import unfinished, unfinished_folder
 
 __all__ = ["Protocol", "evaluate", "print_result", "unfinished_folder", "write_result"]
 

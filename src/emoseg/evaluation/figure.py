@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoseg.errors import ConfigError, MissingExtraError
-from emoseg.files import written_whole
+from emoseg.system.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,9 +21,9 @@ from emoseg.corpora.segments import CorpusSegments
 from emoseg.errors import EmosegWarning
 from emoseg.evaluation.protocol import Fold, Protocol, make_fold, soft_targets
 from emoseg.frontends.store import default_cache, load_arrays, save_arrays
-from emoseg.parallel import Start, run_parallel
+from emoseg.system.parallel import Start, run_parallel
+from emoseg.system.unfinished import claim, remove
 from emoseg.types import UNLABELLED, Float64, Int64
-from emoseg.unfinished import claim, remove
 
 if TYPE_CHECKING:
     from emoseg.learning.methods.base import MethodFit
@@ -82,7 +82,7 @@ class OutcomeStore:
     Parameters
     ----------
     folder : Path or None
-        Held by `emoseg.unfinished.unfinished`.
+        Held by `emoseg.system.unfinished.unfinished`.
     settings : str
         A fingerprint of all that decides an outcome but method, seed and fold.
 
@@ -173,7 +173,7 @@ def run_all(
     folder : Path, optional
         Where processes find the features meanwhile; default the cache.
     """
-    from emoseg.learning.learner import arrays_on_disk, process_environment
+    from emoseg.learning.cross_fit import arrays_on_disk, process_environment
 
     if min(workers, len(jobs)) <= 1:
         data = JobData(segments.table.features, segments, classes)

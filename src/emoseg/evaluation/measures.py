@@ -19,8 +19,8 @@ import emoseg
 from emoseg import metrics
 from emoseg.config import TrainConfig
 from emoseg.corpora.base import Corpus
-from emoseg.corpora.detection import auroc_differences, detection_figures
 from emoseg.corpora.segments import CorpusSegments
+from emoseg.evaluation.detection import auroc_differences, detection_figures
 from emoseg.evaluation.jobs import Outcome
 from emoseg.evaluation.protocol import Protocol, split_report
 from emoseg.training import corpus_hash

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoseg.config import MethodName
-from emoseg.corpora.noise import NoiseSpec, inject_noise
 from emoseg.corpora.segments import CorpusSegments
 from emoseg.corpora.splits import labelled_share, official_split, song_folds
 from emoseg.errors import ConfigError, CorpusError
+from emoseg.evaluation.injected_noise import NoiseSpec, inject_noise
 from emoseg.types import UNLABELLED, Float64, Int64
 
 MOST_SEEDS = 1000

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emoseg.console import json_text, printable
-from emoseg.files import write_whole
-from emoseg.unfinished import unfinished_folder
+from emoseg.system.console import json_text, printable
+from emoseg.system.files import write_whole
+from emoseg.system.unfinished import unfinished_folder
 
 if TYPE_CHECKING:
     from rich.console import Console

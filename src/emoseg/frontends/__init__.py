@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from emoseg.config import CompareConfig, FrontendConfig, LogMelConfig, SegmentConfig
 from emoseg.errors import AudioError
 from emoseg.frontends.compare import Compare
-from emoseg.frontends.descriptors import Descriptors
+from emoseg.frontends.descriptors.frontend import Descriptors
 from emoseg.frontends.logmel import LogMel
 from emoseg.types import Float32
 

@@ -23,14 +23,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emoseg.audio import SegmentReader
+from emoseg.audio.reader import SegmentReader
 from emoseg.config import FrontendConfig, SegmentConfig, config_hash
 from emoseg.errors import AudioError, EmosegError, EmosegWarning
-from emoseg.files import file_checksum, modified_ns, remove_leftovers, require_regular, written_whole
 from emoseg.frontends import Frontend, build_frontend, compute_features, require_finite
 from emoseg.frontends.compare import LicenceWarning
-from emoseg.parallel import Start, run_parallel
-from emoseg.progress import progress
+from emoseg.system.files import file_checksum, modified_ns, remove_leftovers, require_regular, written_whole
+from emoseg.system.parallel import Start, run_parallel
+from emoseg.system.progress import progress
 from emoseg.types import Float64, Int64
 
 _PARALLEL_FROM = 4  # recordings: fewer take less time than it takes to start processes

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from emoseg.config import LearningConfig
-from emoseg.learning.learner import SegmentFit
+from emoseg.learning.cross_fit import SegmentFit
 from emoseg.learning.networks import ConvNet, Perceptron, SegmentNetwork
 from emoseg.learning.trainer import State, load_network
 

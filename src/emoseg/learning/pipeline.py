@@ -14,10 +14,10 @@ from threadpoolctl import threadpool_limits
 
 from emoseg.config import MethodName
 from emoseg.errors import EmosegError
-from emoseg.learning.learner import song_parts
+from emoseg.learning.cross_fit import song_parts
 from emoseg.learning.methods import METHODS
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run, TrainingSet
-from emoseg.song import SongModel, fit_mean_model, fit_song_model, statistics_table, with_base
+from emoseg.song.model import SongModel, fit_mean_model, fit_song_model, statistics_table, with_base
 from emoseg.types import UNLABELLED, Float64, Int64
 
 

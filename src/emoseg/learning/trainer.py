@@ -2,7 +2,7 @@
 
 A `Trainer` owns the networks of one member and learns them pass by pass. A pass depends on the state after the last
 one, the seed and its own number alone, so a run that was killed goes on from its last saved pass to the same result.
-The trainers are in `emoseg.learning.methods`; `emoseg.learning.learner.cross_fit` runs them.
+The trainers are in `emoseg.learning.methods`; `emoseg.learning.cross_fit.cross_fit` runs them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from emoseg.config import LearningConfig
 from emoseg.errors import EmosegError
 from emoseg.learning import semisup
 from emoseg.learning.networks import SegmentNetwork, build_network
-from emoseg.song import song_mean
+from emoseg.song.model import song_mean
 from emoseg.types import UNLABELLED, Float64, Int64
 
 State = dict[str, NDArray[Any]]

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from emoseg.console import printable
-from emoseg.decoding import available_decoders, sound_digests
+from emoseg.audio.decoding import available_decoders, sound_digests
 from emoseg.errors import AudioError, ConfigError
-from emoseg.files import file_checksum, work_folder
+from emoseg.system.console import printable
+from emoseg.system.files import file_checksum, work_folder
 from emoseg.tags.delta import Difference, difference
 from emoseg.tags.fields import MOOD_FIELD, SongFacts, own_fields
 from emoseg.tags.process import RefusedError, TagProcess

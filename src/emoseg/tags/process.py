@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from emoseg.errors import MissingExtraError
-from emoseg.parallel import start_module
+from emoseg.system.parallel import start_module
 
 PATIENCE_S = 60.0
 """Seconds for a file, and more for its size: tags in front of the sound move all of it."""

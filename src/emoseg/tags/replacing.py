@@ -18,9 +18,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from emoseg.audio.find import AUDIO_SUFFIXES
 from emoseg.errors import AudioError, EmosegError
-from emoseg.files import file_checksum, require_regular
-from emoseg.find import AUDIO_SUFFIXES
+from emoseg.system.files import file_checksum, require_regular
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emoseg.analyzer import Analyzer
-from emoseg.batch.contents import Contents, read_contents
-from emoseg.batch.manifest import Manifest
-from emoseg.console import one_line
+from emoseg.analysis.analyzer import Analyzer
+from emoseg.audio.find import FoundFile, scan_folder
 from emoseg.errors import AudioError, ConfigError, EmosegError
-from emoseg.files import file_checksum, folder_locked, modified_ns, remove_leftovers
-from emoseg.find import FoundFile, scan_folder
+from emoseg.library.contents import Contents, read_contents
+from emoseg.library.manifest import Manifest
+from emoseg.system.console import one_line
+from emoseg.system.files import file_checksum, folder_locked, modified_ns, remove_leftovers
 from emoseg.tags import SongFacts, TagPlan, TagProcess, UndoFile, plan_tags, undo_tags, write_tags
 from emoseg.tags.replacing import find_file
 from emoseg.tags.undo import UndoEntry, UnreadLine, read_undo

@@ -26,7 +26,7 @@ from typing import Annotated, Any, BinaryIO
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
 from emoseg.errors import ConfigError
-from emoseg.files import require_regular, sync_folder
+from emoseg.system.files import require_regular, sync_folder
 from emoseg.tags.delta import MOST_REST_BYTES, MOST_STRETCHES, STRETCH, Difference
 
 SCHEMA = "emoseg.tag-undo/2"

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Protocol, cast
 
 from emoseg.errors import ConfigError, EmosegError, MissingExtraError
-from emoseg.files import fitting_name, write_whole
+from emoseg.system.files import fitting_name, write_whole
 from emoseg.types import Analysis, AnalysisFailure
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from emoseg.console import json_text
+from emoseg.system.console import json_text
 from emoseg.types import Analysis
 from emoseg.writers.appearance import legible
 from emoseg.writers.json_lines import rounded, to_json

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from emoseg.console import json_text
 from emoseg.errors import EmosegError
+from emoseg.system.console import json_text
 from emoseg.types import Analysis, AnalysisFailure, SegmentEmotion, SongEmotion
 
 SCHEMA = "emoseg.analysis/1"

@@ -27,9 +27,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from emoseg.console import valid_text
 from emoseg.errors import EmosegError
-from emoseg.files import written_whole
+from emoseg.system.console import valid_text
+from emoseg.system.files import written_whole
 from emoseg.types import Analysis, AnalysisFailure, EmotionSpace
 from emoseg.writers.json_lines import AXES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from emoseg.csv_cells import csv_cell
+from emoseg.system.csv_cells import csv_cell
 from emoseg.types import Analysis
 from emoseg.writers.appearance import told
 from emoseg.writers.json_lines import rounded

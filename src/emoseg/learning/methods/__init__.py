@@ -16,7 +16,7 @@ from emoseg.learning.methods.co_teaching import CoTeaching
 from emoseg.learning.methods.confident import ConfidentLearning
 from emoseg.learning.methods.dividemix import DivideMix
 from emoseg.learning.methods.elr import Elr
-from emoseg.learning.methods.evidence import EvidenceLearner
+from emoseg.learning.methods.emoseg.method import EvidenceLearner
 from emoseg.learning.methods.inherit import Inherit, Mixup
 from emoseg.learning.methods.mean_teacher import MeanTeacher
 from emoseg.learning.methods.sssl import SelfLearner

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from emoseg.config import LearningConfig
 from emoseg.learning import semisup
+from emoseg.learning.cross_fit import SegmentFit
 from emoseg.learning.ensemble import networks_of
-from emoseg.learning.learner import SegmentFit
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run, TrainingSet, joined
 from emoseg.learning.networks import SegmentNetwork
 from emoseg.learning.trainer import State, Trainer, evaluation_batches, mixed_seed

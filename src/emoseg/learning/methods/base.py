@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from emoseg.config import FrontendConfig, LearningConfig
 from emoseg.errors import MissingExtraError
+from emoseg.learning.cross_fit import LearningSet, SegmentFit, cross_fit
 from emoseg.learning.ensemble import SegmentEnsemble, build_ensemble
-from emoseg.learning.learner import LearningSet, SegmentFit, cross_fit
 from emoseg.learning.trainer import Trainer, evaluation_batches
-from emoseg.song import SongBase
+from emoseg.song.model import SongBase
 from emoseg.types import UNLABELLED, Float64, Int64
 
 

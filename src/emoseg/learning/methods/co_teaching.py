@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from emoseg.learning import semisup
-from emoseg.learning.noise import clean_probability
+from emoseg.learning.label_noise import clean_probability
 from emoseg.learning.trainer import State, Trainer
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from emoseg.learning import semisup
-from emoseg.learning.noise import CleanProbability, clean_probability, song_consensus, with_consensus
+from emoseg.learning.label_noise import CleanProbability, clean_probability, song_consensus, with_consensus
 from emoseg.learning.trainer import State, Trainer
 from emoseg.types import Float64
 

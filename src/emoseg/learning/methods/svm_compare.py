@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from emoseg.config import CompareConfig, FrontendConfig
-from emoseg.learning.learner import song_parts
+from emoseg.learning.cross_fit import song_parts
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run, TrainingSet
 from emoseg.learning.methods.whole_song import clean_of_songs
 from emoseg.metrics import macro_f1
-from emoseg.song import fit_temperature, song_summaries
+from emoseg.song.model import fit_temperature, song_summaries
 from emoseg.types import UNLABELLED, Float64, Int64
 
 COSTS = (0.3, 1.0, 3.0, 10.0, 30.0)

@@ -1,0 +1,1 @@
+"""From a recording to its emotion over time, by a trained model."""

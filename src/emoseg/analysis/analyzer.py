@@ -1,0 +1,189 @@
+"""The one inference path: a recording in, its emotion over time out."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emoseg.analysis.model_folder import DEFAULT_MODEL, ModelFolder, load_model
+from emoseg.analysis.sound_kind import sound_evidence, sound_kinds
+from emoseg.analysis.timeline import course, join_spans
+from emoseg.audio.reader import SegmentReader, as_recording
+from emoseg.errors import AudioError, ConfigError
+from emoseg.frontends import build_frontend, compute_features
+from emoseg.song.model import song_summaries
+from emoseg.types import UNSURE, Analysis, EmotionSpace, Float32, Float64, Recording, SegmentEmotion, SongEmotion
+
+_LEAST_MUSIC = 0.25  # share of the segments; below it a recording is named after what it mostly is
+
+
+class Analyzer:
+    """Analyses recordings with one model.
+
+    Parameters
+    ----------
+    model : ModelFolder or path or str
+        A model folder, loaded or not, or the name of a bundled model; default the bundled one.
+    hop_s : float, optional
+        Distance between segments in seconds; default the model's own. A smaller one tells changes more finely.
+
+    Raises
+    ------
+    ModelError
+        The model folder is not whole, was altered, or needs another version.
+    ConfigError
+        `hop_s` is out of range.
+
+    Examples
+    --------
+    >>> analyzer = Analyzer()  # doctest: +SKIP
+    >>> analyzer.analyze("song.mp3").song.label  # doctest: +SKIP
+    'Q1'
+    >>> analyzer.analyze(samples, sample_rate_hz=44100).spans[0]  # doctest: +SKIP
+    Span(start_s=0.0, end_s=12.0, label='Q1')
+    """
+
+    def __init__(
+        self, model: ModelFolder | str | os.PathLike[str] = DEFAULT_MODEL, *, hop_s: float | None = None
+    ) -> None:
+        self.model = model if isinstance(model, ModelFolder) else load_model(Path(model))
+        config = self.model.config
+        if hop_s is not None and not 0.05 < hop_s <= 60:
+            raise ConfigError(f"hop {hop_s} s: must be above 0.05 and at most 60 s")
+        self.segment = config.segment if hop_s is None else config.segment.model_copy(update={"hop_s": hop_s})
+        self.frontends = [build_frontend(frontend, config.segment) for frontend in config.frontends]
+
+    def analyze(
+        self,
+        source: str | os.PathLike[str] | Recording | NDArray[Any],
+        *,
+        sample_rate_hz: int | None = None,
+        batch: int = 64,
+        on_progress: Callable[[float], object] | None = None,
+    ) -> Analysis:
+        """Return the emotion of a recording, in segments and as a whole.
+
+        Parameters
+        ----------
+        source : path, Recording or array
+            A file, or samples in memory: shape (n,), or (n, C) with C channels, which are averaged; floating point in
+            [-1, 1], or integers, whose full scale counts as 1. Long files are read in blocks.
+        sample_rate_hz : int, optional
+            Of an array, which needs one.
+        batch : int
+            Segments computed at a time; the result does not depend on it.
+        on_progress : callable, optional
+            Called after each batch with the seconds of sound that it brought.
+
+        Raises
+        ------
+        AudioError
+            The recording cannot be decoded or is not usable; the message says why.
+        ConfigError
+            An array without a sample rate, or a sample rate with something else.
+        """
+        source = as_recording(source, sample_rate_hz)
+        reader = SegmentReader(source, segment=self.segment, batch=batch)
+        config, space = self.model.config.timeline, self.model.space
+        starts, ends, parts, found, described = [], [], [], [], []
+        for part in reader:
+            starts.append(part.start_s)
+            ends.append(part.end_s)
+            if config.sounds:
+                found.append(sound_evidence(part.samples, self.segment.sample_rate_hz))
+            features = self._features(part.samples, reader.path)
+            parts.append(self.model.segment_probabilities(features))
+            if self.model.song.base is not None:
+                described.append(np.concatenate([t for t in features.values() if t.ndim == 2], axis=1))
+            if on_progress:
+                on_progress(len(part.start_s) * self.segment.hop_s)
+        start_s, end_s, probabilities = np.concatenate(starts), np.concatenate(ends), np.concatenate(parts)
+        sounds: Sequence[str] = ("music",) * len(start_s)
+        if found:
+            # A model with a label of that name speaks of it itself.
+            kinds = sound_kinds(np.concatenate(found), start_s)
+            sounds = ["music" if kind in space.labels else kind for kind in kinds]
+        unsure_below = config.unsure_threshold(len(space.labels))
+        answers = course(probabilities, sounds, labels=space.labels, segment=self.segment, config=config)
+        return Analysis(
+            path=reader.path,
+            duration_s=reader.duration_s,
+            model_name=self.model.config.name,
+            model_version=self.model.config.version,
+            space=space,
+            song=self._song(probabilities, described, sounds, unsure_below),
+            segments=tuple(
+                _segment(space, float(start), float(end), p, sound, unsure_below)
+                for start, end, p, sound in zip(start_s, end_s, probabilities, sounds, strict=True)
+            ),
+            spans=join_spans(start_s, end_s, answers),
+            peaks=reader.peaks,
+            unsure_below=unsure_below,
+            mean_span_s=config.mean_span_s,
+        )
+
+    def _features(self, samples: Float32, path: str) -> dict[str, Float32]:
+        """Return the features of segments; those of digital silence, which may last for hours, are computed once."""
+        sounding = samples.any(axis=1)
+        distinct = np.concatenate([np.flatnonzero(sounding), np.flatnonzero(~sounding)[:1]])
+        place = np.where(sounding, np.cumsum(sounding) - 1, len(distinct) - 1)
+        try:
+            features = compute_features(self.frontends, samples[distinct])
+        except AudioError as error:
+            raise AudioError(f"{path}: {error}", kind=error.kind) from error
+        return {name: table[place] for name, table in features.items()}
+
+    def _song(
+        self, probabilities: Float64, described: list[Float32], sounds: Sequence[str], unsure_below: float
+    ) -> SongEmotion:
+        music = np.array([sound == "music" for sound in sounds])
+        if music.mean() < _LEAST_MUSIC:
+            others = Counter(sound for sound in sounds if sound != "music")
+            return SongEmotion(others.most_common(1)[0][0], (), 0.0, None, None)
+        space = self.model.space
+        summary = None
+        if described:
+            table = np.concatenate(described)[music]
+            summary = song_summaries(table, np.zeros(len(table), dtype=np.int64))[0]
+        p = self.model.song.predict(probabilities[music], summary)
+        return SongEmotion(
+            _answer(space, p, unsure_below),
+            tuple(p.tolist()),
+            float(p.max()),
+            _number(space.derived(p, "valence")),
+            _number(space.derived(p, "arousal")),
+            _number(space.spread(p, "valence")),
+            _number(space.spread(p, "arousal")),
+        )
+
+
+def _answer(space: EmotionSpace, p: Float64, unsure_below: float) -> str:
+    best = int(p.argmax())
+    return UNSURE if p[best] < unsure_below and UNSURE not in space.labels else space.labels[best]
+
+
+def _number(value: Float64 | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _segment(
+    space: EmotionSpace, start_s: float, end_s: float, p: Float64, sound: str, unsure_below: float
+) -> SegmentEmotion:
+    if sound != "music":
+        return SegmentEmotion(start_s, end_s, sound, (), None, None, sound=sound)
+    return SegmentEmotion(
+        start_s,
+        end_s,
+        _answer(space, p, unsure_below),
+        tuple(p.tolist()),
+        _number(space.derived(p, "valence")),
+        _number(space.derived(p, "arousal")),
+        _number(space.spread(p, "valence")),
+        _number(space.spread(p, "arousal")),
+    )

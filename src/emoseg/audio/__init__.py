@@ -1,0 +1,1 @@
+"""From a file or an array to checked mono sound, cut into segments."""

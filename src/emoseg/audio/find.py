@@ -1,0 +1,132 @@
+"""Every recording beneath a folder, found once, whatever links there are.
+
+Folders may be nested to any depth and may be reached through links: each real folder is visited once, under its own
+path where it has one beneath the root, and else under the first link in the order of paths. Names that begin with a dot
+are left out. `find_recordings` gives their paths, `scan_folder` also what tells whether they changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from emoseg.errors import AudioError, ConfigError
+from emoseg.system.files import modified_ns
+
+# fmt: off
+AUDIO_SUFFIXES: frozenset[str] = frozenset((
+    ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".dsf", ".flac", ".m4a", ".m4b", ".mka",
+    ".mp2", ".mp3", ".mpc", ".oga", ".ogg", ".opus", ".snd", ".tta", ".w64", ".wav", ".wave", ".wma", ".wv",
+))
+# fmt: on
+"""Lower-case suffixes of the files that are taken for recordings, whatever their case."""
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A recording: its path below the root with ``/`` between the parts, and what tells whether it changed."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass
+class Scan:
+    """What lies beneath a folder.
+
+    `unlisted` are the folders that could not be listed, below the root, with the system's words: nothing is known of
+    what they hold.
+    """
+
+    files: list[FoundFile] = field(default_factory=list)
+    unlisted: dict[str, str] = field(default_factory=dict)
+
+
+def find_recordings(root: Path) -> list[Path]:
+    """Return the paths of all recordings beneath `root`, sorted.
+
+    Raises
+    ------
+    AudioError
+        `root` is no folder (``"missing"``), or a folder in it cannot be listed (``"unreadable"``).
+    """
+    try:
+        scan = scan_folder(root)
+    except ConfigError as error:
+        raise AudioError(str(error), kind="missing") from error
+    for folder, cause in scan.unlisted.items():
+        raise AudioError(f"{root / folder}: cannot be listed: {cause}", kind="unreadable")
+    return [root / file.path for file in scan.files]
+
+
+def scan_folder(root: Path) -> Scan:
+    """Find all recordings beneath `root`, sorted by path.
+
+    Raises
+    ------
+    ConfigError
+        `root` is no folder, or cannot be listed.
+    """
+    try:
+        listable = root.is_dir()
+    except OSError as error:  # a path that cannot be searched, or is too long
+        raise ConfigError(f"{root}: cannot be read: {error.strerror}") from error
+    if not listable:
+        raise ConfigError(f"{root}: no such folder")
+    scan = Scan()
+    seen: set[tuple[int, int]] = set()
+    links = [""]
+    while links:
+        behind: list[str] = []
+        for start in sorted(links):
+            _walk(root, start, seen, scan, behind)
+        links = behind
+    if "" in scan.unlisted:
+        raise ConfigError(f"{root}: cannot be listed: {scan.unlisted['']}")
+    scan.files.sort(key=lambda file: file.path)
+    return scan
+
+
+def _walk(root: Path, start: str, seen: set[tuple[int, int]], scan: Scan, links: list[str]) -> None:
+    """Visit the real folders beneath `start`; add linked folders to `links`, to be visited after all real ones."""
+    folders = [start]
+    while folders:  # not recursive: the depth of folders is not bounded by that of Python's stack
+        folder = folders.pop()
+        try:
+            status = (root / folder).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            for entry in _entries(root / folder):
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                elif _leads_to_folder(entry):
+                    links.append(path)
+                elif Path(entry.name).suffix.lower() in AUDIO_SUFFIXES:
+                    scan.files.append(_found(path, entry))
+        except OSError as error:
+            scan.unlisted[folder] = error.strerror or str(error)
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        yield from (entry for entry in entries if not entry.name.startswith("."))
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself: if it has a recording's name, analysing it says so
+        return False
+
+
+def _found(path: str, entry: os.DirEntry[str]) -> FoundFile:
+    try:
+        status = entry.stat()
+    except OSError:  # a link to nowhere: analysing it says so
+        return FoundFile(path, 0, 0)
+    return FoundFile(path, status.st_size, modified_ns(status))

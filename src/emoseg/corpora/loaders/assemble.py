@@ -1,0 +1,285 @@
+"""From a data set's annotations to a corpus: labels by the rule asked for, audio by name, and what does not fit told.
+
+A loader reads its tables into `Entry` objects and calls `assemble`; all that holds for every data set is done here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from emoseg.audio.find import find_recordings
+from emoseg.corpora.base import Corpus, CorpusFacts, Problem, Song, counted, make_corpus
+from emoseg.corpora.options import CorpusOptions
+from emoseg.corpora.ratings import Rating, RatingRule, RatingsOverTime, Scale, rated_space, rating_rule
+from emoseg.corpora.splits import shared_groups
+from emoseg.errors import CorpusError
+from emoseg.types import QUADRANTS, EmotionSpace, Section
+
+LISTED = 10
+"""Recordings without annotation that are named one by one; more are counted."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One annotated song: either with a label of the corpus, or with a rating from which the label is made.
+
+    `soft` gives the share of each of the corpus' labels; `stem` is the name of its recording without the suffix, where
+    that is not the id.
+    """
+
+    id: str
+    label: str | None = None
+    rating: Rating | None = None
+    artist: str | None = None
+    split: str | None = None
+    work: str | None = None
+    soft: Mapping[str, float] | None = None
+    over_time: RatingsOverTime | None = None
+    sections: tuple[Section, ...] = ()
+    stem: str | None = None
+    published_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """The space of a corpus, and the label and soft label that each entry has in it."""
+
+    space: EmotionSpace
+    label: Callable[[Entry], str]
+    soft: Callable[[Entry], tuple[float, ...] | None]
+    rule: RatingRule | None = None
+
+
+def require_layout(root: Path, name: str, needed: str | Sequence[str]) -> Path:
+    """Return the first of the files or folders that make `root` a corpus of this name.
+
+    Raises
+    ------
+    CorpusError
+        There is none; where one lies a level above or below, the message says which path to give.
+    """
+    choices = [needed] if isinstance(needed, str) else list(needed)
+
+    def found(folder: Path) -> Path | None:
+        return next((folder / choice for choice in choices if (folder / choice).exists()), None)
+
+    if path := found(root):
+        return path
+    resolved = root.absolute()
+    near = [resolved.parent, resolved.parent.parent, *_folders(resolved)]
+    near += [folder for child in _folders(resolved) for folder in _folders(child)]
+    hint = next((f"; try {name}:{folder}" for folder in near if found(folder)), "")
+    raise CorpusError(f"{root}: is not the {name} folder: no {choices[0]} in it{hint}")
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return list(islice((p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")), 200))
+    except OSError:
+        return []
+
+
+def rated_labels(entries: Sequence[Entry], *, scale: Scale, options: CorpusOptions) -> Labelling:
+    """Label rated songs by their thresholds."""
+    ratings = [e.rating for e in entries if e.rating]
+    over_time = [e.over_time for e in entries if e.over_time]
+    rule = rating_rule(ratings, over_time, scale=scale, options=options)
+
+    def label(entry: Entry) -> str:
+        return rule.space.labels[int(rule.labels(_rating(entry), rule.song))]
+
+    return Labelling(rule.space, label, lambda entry: rule.soft(_rating(entry)), rule)
+
+
+def quadrant_labels(options: CorpusOptions) -> Labelling:
+    """Label songs that have a quadrant: with it, or with the side of one axis that it lies on."""
+    space = rated_space(options.space)
+    side = {quadrant: side_of(quadrant, space) for quadrant in QUADRANTS.labels}
+    if space.name != "4q":
+        space = replace(space, rule=f"from quadrants; high {space.name} is {_high(side, space)}")
+
+    def soft(entry: Entry) -> tuple[float, ...] | None:
+        if entry.soft is None:
+            return None
+        shares = Counter[str]()
+        for quadrant, share in entry.soft.items():
+            shares[side[quadrant]] += share  # type: ignore[assignment]
+        return tuple(float(shares[label]) for label in space.labels)
+
+    return Labelling(space, lambda entry: side[entry.label or ""], soft)
+
+
+def side_of(quadrant: str, space: EmotionSpace) -> str:
+    """Return the label of a space of the plane that a quadrant lies in."""
+    if space.name == "4q":
+        return quadrant
+    axis = QUADRANTS.axes[QUADRANTS.index(quadrant)]
+    return space.labels[(axis.valence if space.name == "valence" else axis.arousal) == 1.0]
+
+
+def _high(side: Mapping[str, str], space: EmotionSpace) -> str:
+    return " and ".join(q for q, label in side.items() if label == space.labels[1])
+
+
+def _rating(entry: Entry) -> Rating:
+    if entry.rating is None:
+        raise CorpusError(f"{entry.id}: has no rating")
+    return entry.rating
+
+
+def assemble(
+    name: str,
+    root: Path,
+    entries: Sequence[Entry],
+    labelling: Labelling,
+    *,
+    facts: CorpusFacts,
+    options: CorpusOptions,
+    problems: Iterable[Problem] = (),
+    audio: Path | None = None,
+    key: Callable[[Path], str] = lambda path: path.stem,
+    published: str = "songs",
+) -> Corpus:
+    """Build the corpus of some annotated songs and the recordings that belong to them.
+
+    Parameters
+    ----------
+    name, root
+        Of the corpus.
+    entries : sequence of Entry
+        All annotated songs, with or without audio.
+    labelling : Labelling
+    facts : CorpusFacts
+        Published counts are for the default labelling.
+    options : CorpusOptions
+    problems : iterable of Problem
+        Found in the tables.
+    audio : Path, optional
+        Folder of the recordings, searched with its sub-folders; default the root. The user's option goes over it.
+    key : callable
+        The stem of a recording as the tables have it.
+    published : str
+        What the published number counts.
+    """
+    found = [*problems, *_repeated(root, entries), *_few(root, entries, facts, published)]
+    folder = options.audio or audio or root
+    recordings = _recordings(folder, key, found)
+    kept, excluded = _by_margin(root, entries, labelling, options, found)
+    songs: list[Song] = []
+    silent: list[Song] = []
+    for entry in kept:
+        path = recordings.get(entry.stem or entry.id)
+        song = _song(entry, path or folder / (entry.stem or entry.id), labelling)
+        (silent if path is None else songs).append(song)
+    if silent:
+        ids = sorted(song.id for song in silent)
+        excluded["no audio"] = tuple(ids)
+        n, all_n = len(ids), len(kept)
+        listed = f"({ids[0]}, ...)" if n > 1 else f"({ids[0]})"
+        what = f"{root}: {n} of {all_n} annotated songs have no audio and are left out {listed}"
+        found.append(Problem("warning", what))
+    known = {entry.stem or entry.id for entry in entries}
+    unannotated = [path for stem, path in sorted(recordings.items()) if stem not in known]
+    found += _unannotated(folder, unannotated)
+    found += shared_groups([(e.split, e.artist) for e in entries], where=str(root))
+    default = options.space in (None, "4q") and options.threshold in (None, "middle") and not options.margin
+    facts = facts if default and options.labels in (None, "clip") else replace(facts, counts={})
+    return make_corpus(
+        name,
+        root,
+        songs,
+        problems=found,
+        space=labelling.space,
+        facts=facts,
+        without_audio=silent,
+        unannotated=unannotated,
+        excluded=excluded,
+        rule=labelling.rule,
+    )
+
+
+def _song(entry: Entry, path: Path, labelling: Labelling) -> Song:
+    return Song(
+        entry.id,
+        path,
+        labelling.label(entry),
+        artist=entry.artist or None,
+        split=entry.split or None,
+        sections=entry.sections,
+        work=entry.work,
+        soft=labelling.soft(entry),
+        over_time=entry.over_time,
+        published_s=entry.published_s,
+    )
+
+
+def _repeated(root: Path, entries: Sequence[Entry]) -> list[Problem]:
+    repeated = [song for song, n in Counter(e.id for e in entries).items() if n > 1]
+    return [Problem("error", f"{root}: {song} is annotated more than once") for song in repeated]
+
+
+def _few(root: Path, entries: Sequence[Entry], facts: CorpusFacts, published: str) -> list[Problem]:
+    n = len({e.id for e in entries})
+    if facts.songs is None or n >= facts.songs:
+        return []
+    message = f"{root}: annotates {n} of the {facts.songs} published {published}; {facts.songs - n} are missing"
+    return [Problem("warning", message)]
+
+
+def _recordings(folder: Path, key: Callable[[Path], str], problems: list[Problem]) -> dict[str, Path]:
+    recordings: dict[str, Path] = {}
+    for path in find_recordings(folder):
+        stem = key(path)
+        if stem in recordings:
+            message = f"{path}: is the same song as {recordings[stem]}; only one may stay"
+            problems.append(Problem("error", message, of_audio=True))
+        recordings.setdefault(stem, path)
+    return recordings
+
+
+def _by_margin(
+    root: Path, entries: Sequence[Entry], labelling: Labelling, options: CorpusOptions, problems: list[Problem]
+) -> tuple[list[Entry], dict[str, tuple[str, ...]]]:
+    rule = labelling.rule
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        first.setdefault(entry.id, entry)
+    unique = list(first.values())
+    if rule is None or not options.margin:
+        return unique, {}
+    near = {e.id for e in unique if float(rule.distance(_rating(e), rule.song)) < options.margin}
+    reason = f"within {options.margin:g} of an axis"
+    if near:
+        ids = sorted(near)
+        what = f"{root}: {len(ids)} of {len(unique)} songs are rated {reason} and are left out {counted(ids)}"
+        problems.append(Problem("warning", what))
+    return [e for e in unique if e.id not in near], {reason: tuple(sorted(near))} if near else {}
+
+
+def _unannotated(folder: Path, paths: Sequence[Path]) -> list[Problem]:
+    if len(paths) <= LISTED:
+        return [Problem("warning", f"{path}: has no annotation and is left out") for path in paths]
+    first = counted([str(path.relative_to(folder)) for path in paths])
+    return [Problem("warning", f"{folder}: {len(paths)} recordings have no annotation and are left out {first}")]
+
+
+def by_id(rows: Iterable[Mapping[str, str]], column: str) -> dict[str, Mapping[str, str]]:
+    """Return rows by the id in a column; of several with one id, the first."""
+    found: dict[str, Mapping[str, str]] = {}
+    for row in rows:
+        found.setdefault(row[column], row)
+    return found
+
+
+def majority(labels: Iterable[tuple[str, str]]) -> dict[str, tuple[str, dict[str, float]]]:
+    """Return for each work its most frequent label (of several, the first in alphabetical order), and label shares."""
+    votes: dict[str, Counter[str]] = defaultdict(Counter)
+    for work, label in labels:
+        votes[work][label] += 1
+    return {
+        work: (min(c, key=lambda x: (-c[x], x)), {x: n / c.total() for x, n in c.items()}) for work, c in votes.items()
+    }

@@ -1,0 +1,333 @@
+"""How wrong are inherited labels? Counted from ratings over time, or from sections of known emotion.
+
+A song is cut into windows of one length, from its first rating (or section) on; a window counts when at least half of
+it is rated. It is wrong when the emotion of its mean rating is not the song's label. Two causes come together there:
+emotion that changes inside the song, and song ratings that disagree with the mean over time; the share that differs
+from the song's own mean over time shows the first alone. Averaging listeners smooths the curve, so true change is
+understated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emoseg.corpora.base import Corpus, Song
+from emoseg.corpora.ratings import RatingRule
+from emoseg.corpora.truth import section_labels
+from emoseg.errors import ConfigError, CorpusError, MissingExtraError
+from emoseg.metrics import paired_bootstrap
+from emoseg.system.files import written_whole
+from emoseg.types import EmotionSpace, Float64, Int64
+
+LENGTHS_S = (1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 30.0)
+MARGINS = (0.0, 0.05, 0.1, 0.2, 0.3)
+DRAWS = 1000
+_LENGTHS_S = (0.1, 3600.0)  # shorter windows would be too many to count, and no one hears an emotion in less
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many windows are wrong, of how many; `interval` is the 95 % range under resampling of songs."""
+
+    name: str
+    windows: int
+    wrong: int
+    interval: tuple[float, float] | None = None
+
+    @property
+    def rate(self) -> float:
+        """Share of wrong windows; NaN without windows."""
+        return self.wrong / self.windows if self.windows else math.nan
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts for programs."""
+        interval = list(self.interval) if self.interval else None
+        rate = self.rate if self.windows else None
+        return {"name": self.name, "windows": self.windows, "wrong": self.wrong, "rate": rate, "interval": interval}
+
+
+@dataclass(frozen=True)
+class LabelNoise:
+    """How wrong the inherited labels of a corpus are.
+
+    Parameters
+    ----------
+    corpus : str
+    space : EmotionSpace
+    segment_s : float or None
+        Length of a window; None where whole clips are counted.
+    songs : int
+        Songs with at least one window.
+    overall : Share
+    own_mean : Share or None
+        Windows that differ from the song's own mean over time.
+    song_level : Share or None
+        Songs, not windows, whose mean over time has another label than the song.
+    moving : int
+        Songs whose windows have more than one label.
+    by_class : tuple of Share
+        By the song's label.
+    by_margin : tuple of Share
+        Windows at least so far from every axis; empty where there are no ratings.
+    by_length : tuple of Share
+        All windows, for other lengths.
+    problems : tuple of str
+        Errors of the corpus' tables: what they concern is not counted.
+    """
+
+    corpus: str
+    space: EmotionSpace
+    segment_s: float | None
+    songs: int
+    overall: Share
+    own_mean: Share | None
+    song_level: Share | None
+    moving: int
+    by_class: tuple[Share, ...]
+    by_margin: tuple[Share, ...]
+    by_length: tuple[Share, ...]
+    problems: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return the tables for people."""
+        low, high = self.overall.interval or (math.nan, math.nan)
+        unit = "clips" if self.segment_s is None else f"windows of {self.segment_s:g} s"
+        o = self.overall
+        lines = [
+            f"{self.corpus}: {o.rate:.1%} of {unit} have another emotion than their song's label",
+            f"  {o.wrong} of {o.windows}, in {self.songs} songs; 95 % {low:.1%} to {high:.1%}, by song",
+            f"  space: {self.space.name}: {self.space.rule or ', '.join(self.space.labels)}",
+            f"  {self.moving} songs ({self.moving / self.songs:.1%}) have more than one emotion",
+        ]
+        if self.own_mean:
+            lines.append(f"  {self.own_mean.rate:.1%} differ from their song's own mean over time")
+        if self.song_level:
+            s = self.song_level
+            lines.append(f"  {s.rate:.1%} of songs ({s.wrong}) have another label by their mean over time")
+        for title, shares in (
+            ("label", self.by_class),
+            ("distance from the axes", self.by_margin),
+            ("segment length", self.by_length),
+        ):
+            lines += _table(title, shares, unit="clips" if self.segment_s is None else "windows")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the tables for programs."""
+        return {
+            "schema": "emoseg.label-noise/1",
+            "corpus": self.corpus,
+            "space": self.space.to_json(),
+            "segment_s": self.segment_s,
+            "songs": self.songs,
+            "overall": self.overall.to_json(),
+            "own_mean": self.own_mean.to_json() if self.own_mean else None,
+            "song_level": self.song_level.to_json() if self.song_level else None,
+            "songs_with_several_emotions": self.moving,
+            "by_class": [share.to_json() for share in self.by_class],
+            "by_distance": [share.to_json() for share in self.by_margin],
+            "by_length": [share.to_json() for share in self.by_length],
+            "problems": list(self.problems),
+        }
+
+
+def _table(title: str, shares: Sequence[Share], *, unit: str) -> list[str]:
+    if not shares:
+        return []
+    width = max(len(title), *(len(share.name) for share in shares))
+    lines = ["", f"  {title:<{width}}  {unit:>7}   wrong   share"]
+    for share in shares:
+        rate = f"{share.rate:7.1%}" if share.windows else "      -"
+        interval = "  ({:.1%} to {:.1%})".format(*share.interval) if share.interval else ""
+        lines.append(f"  {share.name:<{width}}  {share.windows:7d} {share.wrong:7d} {rate}{interval}")
+    return lines
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Song, its label, own label, distance, and label of the song's mean over time, of all windows of a corpus."""
+
+    song: Int64
+    inherited: Int64
+    own: Int64
+    distance: Float64
+    mean: Int64
+
+    @property
+    def wrong(self) -> NDArray[np.bool_]:
+        return self.own != self.inherited
+
+
+def label_noise(corpus: Corpus, *, segment_s: float = 5.0, lengths_s: Sequence[float] = LENGTHS_S) -> LabelNoise:
+    """Count the windows whose emotion differs from their song's label; needs no audio.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        With ratings over time or sections; songs without audio count too.
+    segment_s : float
+        Length of a window.
+    lengths_s : sequence of float
+        Further lengths, for the table by length.
+
+    Raises
+    ------
+    ConfigError
+        A length is not from 0.1 to 3600 s.
+    CorpusError
+        The corpus does not know the emotion over time.
+    """
+    for length_s in (segment_s, *lengths_s):
+        if not _LENGTHS_S[0] <= length_s <= _LENGTHS_S[1]:
+            raise ConfigError(f"segment {length_s:g}: must be from {_LENGTHS_S[0]:g} to {_LENGTHS_S[1]:g} s")
+    songs = [s for s in (*corpus.songs, *corpus.without_audio) if s.over_time or s.sections]
+    if not songs:
+        raise CorpusError(f"{corpus.root}: {corpus.name} has no ratings over time; nothing tells wrong segments")
+    whole = all(not s.over_time and math.isinf(s.sections[-1].end_s) for s in songs)
+    found = _windows(songs, corpus, segment_s)
+    if not len(found.song):
+        raise CorpusError(f"{corpus.root}: no song is rated for half of {segment_s:g} s")
+    labels = corpus.space.labels
+    rated = corpus.rule is not None
+    one = np.unique(found.song, return_index=True)[1]  # a window of each song: the mean is the same in all
+    return LabelNoise(
+        corpus.name,
+        corpus.space,
+        None if whole else segment_s,
+        len(one),
+        _share("all", found, interval=True),
+        Share("own mean", len(found.own), int((found.own != found.mean).sum())) if rated else None,
+        Share("songs", len(one), int((found.mean != found.inherited)[one].sum())) if rated else None,
+        _moving(found),
+        tuple(_share(label, found, found.inherited == k) for k, label in enumerate(labels)),
+        tuple(_share(f"at least {m:g}", found, found.distance >= m) for m in MARGINS) if rated else (),
+        () if whole else tuple(_share(f"{x:g} s", _windows(songs, corpus, x), interval=True) for x in lengths_s),
+        tuple(p.message for p in corpus.problems if p.severity == "error" and not p.of_audio),
+    )
+
+
+def _moving(found: _Windows) -> int:
+    """Count songs with several emotions."""
+    pairs = np.unique(np.stack([found.song, found.own], axis=1), axis=0)
+    return int((np.bincount(pairs[:, 0]) > 1).sum())
+
+
+def _share(name: str, found: _Windows, chosen: NDArray[np.bool_] | None = None, *, interval: bool = False) -> Share:
+    kept = np.ones(len(found.song), dtype=bool) if chosen is None else chosen
+    wrong = found.wrong & kept
+    limits = None
+    if interval and kept.any():
+        songs = found.song.max() + 1
+        per_song = np.bincount(found.song[kept], minlength=songs), np.bincount(found.song[wrong], minlength=songs)
+        limits = paired_bootstrap(lambda drawn: _rate(per_song[0][drawn], per_song[1][drawn]), int(songs), draws=DRAWS)
+    return Share(name, int(kept.sum()), int(wrong.sum()), limits)
+
+
+def _rate(windows: Int64, wrong: Int64) -> float:
+    return float(wrong.sum() / max(1, windows.sum()))
+
+
+def _windows(songs: Sequence[Song], corpus: Corpus, length_s: float) -> _Windows:
+    works = {name: i for i, name in enumerate(dict.fromkeys(song.own_group for song in songs))}
+    parts = [_of_song(works[song.own_group], song, corpus, length_s) for song in songs]
+    columns = zip(*parts, strict=True)
+    return _Windows(*(np.concatenate(column) for column in columns))
+
+
+def _of_song(i: int, song: Song, corpus: Corpus, length_s: float) -> tuple[Any, ...]:
+    own, distance, mean = (
+        _rated(song, corpus.rule, length_s) if song.over_time and corpus.rule else _known(song, corpus.space, length_s)
+    )
+    n = len(own)
+    inherited = corpus.space.index(song.label)
+    return np.full(n, i), np.full(n, inherited), own, distance, np.full(n, inherited if mean is None else mean)
+
+
+def _rated(song: Song, rule: RatingRule, length_s: float) -> tuple[Int64, Float64, int]:
+    ratings = song.over_time
+    if ratings is None:
+        raise CorpusError(f"{song.id}: has no ratings over time")
+    stretches = ratings.over(*ratings.windows(length_s))
+    known = stretches.known
+    own, distance = rule.labels(stretches, rule.over_time), rule.distance(stretches, rule.over_time)
+    return own[known], distance[known], int(rule.labels(ratings.mean, rule.over_time))
+
+
+def _known(song: Song, space: EmotionSpace, length_s: float) -> tuple[Int64, Float64, None]:
+    end = song.sections[-1].end_s
+    if math.isinf(end):  # a clip of one emotion, whatever its length
+        starts, ends = np.array([0.0]), np.array([1.0])
+    else:
+        starts = length_s * np.arange(int(end / length_s + 0.5), dtype=np.float64)
+        ends = np.minimum(starts + length_s, end)
+    own, _ = section_labels(song.sections, starts, ends, space)
+    return own, np.full(len(own), np.inf), None
+
+
+def write_figure(noise: LabelNoise, out: Path) -> None:
+    """Draw the shares by length, by label and by distance; the suffix of `out` names the format.
+
+    Raises
+    ------
+    MissingExtraError
+        matplotlib is not installed.
+    ConfigError
+        The format is unknown.
+    EmosegError
+        The file cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("the figure", "plot") from error
+    panels = [
+        (title, shares)
+        for title, shares in (
+            ("segment length", noise.by_length),
+            ("song's label", noise.by_class),
+            ("distance from the axes", noise.by_margin),
+        )
+        if shares
+    ]
+    figure = Figure(figsize=(3.6 * len(panels), 3.2), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    kind = out.suffix.lower().lstrip(".")
+    if kind not in canvas.get_supported_filetypes():
+        raise ConfigError(f"{out}: the suffix must name a picture format, such as .png, .svg or .pdf")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, (title, shares) in zip(axes, panels, strict=True):
+        _draw(axis, title, shares)
+    shown = [s.interval[1] if s.interval else s.rate for _, shares in panels for s in shares if s.windows]
+    axes[0].set_ylim(0, 112 * max(*shown, 0.01))
+    axes[0].set_ylabel("wrong inherited labels (%)")
+    rule = f"\n{noise.space.rule}" if noise.space.rule else ""
+    unit = "clips" if noise.segment_s is None else f"windows of {noise.segment_s:g} s"
+    figure.suptitle(f"{noise.corpus}, {noise.songs} songs, {unit}, space {noise.space.name}{rule}", fontsize=9)
+    with written_whole(out, suffix=out.suffix) as temporary:
+        figure.savefig(temporary, format=kind, dpi=150)
+
+
+def _draw(axis: Any, title: str, shares: Sequence[Share]) -> None:
+    shares = [share for share in shares if share.windows]
+    names = [share.name.removeprefix("at least ").removesuffix(" s") for share in shares]
+    rates = [100 * share.rate for share in shares]
+    if title == "segment length":
+        lengths = [float(name) for name in names]
+        limits = [share.interval or (share.rate, share.rate) for share in shares]
+        axis.fill_between(lengths, [100 * x[0] for x in limits], [100 * x[1] for x in limits], alpha=0.2, linewidth=0)
+        axis.plot(lengths, rates, marker="o", markersize=4)
+        axis.set_xlabel("segment length (s)")
+    else:
+        bars = axis.bar(range(len(names)), rates, width=0.7)
+        axis.bar_label(bars, [f"{rate:.1f}" for rate in rates], fontsize=8)
+        axis.set_xticks(range(len(names)), names, fontsize=8)
+        axis.set_xlabel("at least so far from both axes" if title.startswith("distance") else title)
+    axis.spines[["top", "right"]].set_visible(False)

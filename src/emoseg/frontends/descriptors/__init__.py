@@ -1,0 +1,1 @@
+"""The frontend of 608 musical descriptors, one module per family."""

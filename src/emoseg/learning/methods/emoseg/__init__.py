@@ -1,0 +1,1 @@
+"""emoseg's own method, the default."""

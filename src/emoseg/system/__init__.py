@@ -1,0 +1,1 @@
+"""What emoseg needs from the operating system: files, processes, the terminal."""
