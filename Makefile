@@ -2,6 +2,7 @@
 # make test   set up and run all tests          make lint    style, types, import layers, spelling
 # make bench  measure speed                     make clean   remove what these made
 # make attack  hostile input, kills and full disks, for hours; see docs/safety.md
+# make mutants  change the code in 150 random places and count the changes that no test notices; an hour
 # make test-installs   test the wheel in a new environment for each documented set of extras
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EMOSEG := $(BIN)/emoseg
 
-.PHONY: demo test test-installs lint bench attack clean
+.PHONY: demo test test-installs lint bench attack mutants clean
 
 $(VENV)/train.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -50,6 +51,10 @@ bench: $(VENV)/dev.stamp
 
 attack: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/attack/attack.py --out benchmarks/attack/result.json
+
+mutants: $(VENV)/dev.stamp
+	$(PIP) cosmic-ray
+	$(BIN)/python benchmarks/mutants/mutants.py --out benchmarks/mutants/result.json
 
 clean:
 	rm -rf demo $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,8 +6,13 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from made import Call
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,3 +32,30 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setitem(os.environ, "ORT_DISABLE_TELEMETRY", "1")  # some tests import ONNX Runtime by themselves
         patch.setitem(os.environ, "EMOSEG_CACHE", str(tmp_path_factory.mktemp("emoseg-cache")))
         yield
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Return a function that runs a command in this process."""
+    from made import Outcome  # imports emoseg, which the environment above must precede
+
+    from emoseg.cli.app import main
+
+    def run(*args: str | Path) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["emoseg", *map(str, args)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        status = ended.value.code or 0
+        assert isinstance(status, int)
+        return Outcome(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small model folder that is not trained."""
+    from made import make_model
+
+    return make_model(tmp_path_factory.mktemp("models") / "tiny")
