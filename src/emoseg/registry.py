@@ -49,7 +49,7 @@ class Registry(Generic[T]):
         What emoseg brings; a string is a reference ``"module:attribute"``, imported on first use.
     check : callable, optional
         Applied once to everything that does not come from emoseg. It returns the thing as the registry keeps it, which
-        may be another object (a function wrapped in a class, say), or raises an exception that says which rule is broken.
+        may be another object (a function wrapped in a class, say), or raises an exception with the rule it breaks.
 
     Examples
     --------
