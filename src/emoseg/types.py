@@ -1,4 +1,4 @@
-"""What travels between the stages: recordings, segments, emotion spaces and their results.
+"""What the stages of an analysis pass on: recordings, segments, and results.
 
 Conventions: times are seconds from the start of the recording; probabilities are in the order of
 `EmotionSpace.labels`; valence and arousal are in [-1, 1] and never travel as a bare pair.
@@ -6,124 +6,19 @@ Conventions: times are seconds from the start of the recording; probabilities ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emoseg.errors import ConfigError
+from emoseg.emotion import EmotionSpace
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 UNLABELLED = -1  # the given label of the segments of a song that has none
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Where a label lies in the valence-arousal plane; `None` on an axis that the label says nothing about."""
-
-    valence: float | None = None
-    arousal: float | None = None
-
-
-@dataclass(frozen=True)
-class EmotionSpace:
-    """A closed set of emotion labels, in a fixed order, and what each means in valence and arousal.
-
-    Parameters
-    ----------
-    name : str
-        ``"4q"``, ``"valence"``, ``"arousal"`` or the user's own.
-    labels : tuple of str
-        At least two distinct labels; the order of every probability vector.
-    axes : tuple of Axis
-        One per label, in the same order. Labels of a user's own have empty axes.
-    rule : str
-        How labels were made from ratings (thresholds and scale), printed with every result.
-    """
-
-    name: str
-    labels: tuple[str, ...]
-    axes: tuple[Axis, ...]
-    rule: str = ""
-
-    def __post_init__(self) -> None:
-        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
-            raise ConfigError(f"emotion space {self.name!r}: needs two or more distinct labels, got {self.labels}")
-        if len(self.axes) != len(self.labels):
-            raise ConfigError(f"emotion space {self.name!r}: {len(self.labels)} labels but {len(self.axes)} axes")
-
-    @classmethod
-    def from_labels(cls, labels: Sequence[str], *, name: str = "labels") -> EmotionSpace:
-        """Build the space of a user's own labels; known sets (the quadrants) keep their axes."""
-        ordered = tuple(sorted(set(labels)))
-        if set(ordered) <= set(QUADRANTS.labels) and len(ordered) >= 2:
-            picked = [i for i, label in enumerate(QUADRANTS.labels) if label in ordered]
-            if len(picked) == len(QUADRANTS.labels):
-                return QUADRANTS
-            return cls("4q", tuple(QUADRANTS.labels[i] for i in picked), tuple(QUADRANTS.axes[i] for i in picked))
-        return cls(name, ordered, tuple(Axis() for _ in ordered))
-
-    def index(self, label: str) -> int:
-        """Return the position of `label` in every probability vector of this space."""
-        return self.labels.index(label)
-
-    def derived(self, probabilities: NDArray[Any], axis: str) -> Float64 | None:
-        """Valence or arousal derived from probabilities: the mean of the labels' positions on that axis.
-
-        Parameters
-        ----------
-        probabilities : array, shape (..., K)
-        axis : {"valence", "arousal"}
-
-        Returns
-        -------
-        array, shape (...), in [-1, 1], or None where a label has no position on the axis.
-        """
-        positions = [getattr(a, axis) for a in self.axes]
-        if any(p is None for p in positions):
-            return None
-        return np.asarray(np.asarray(probabilities, dtype=np.float64) @ np.asarray(positions, dtype=np.float64))
-
-    def spread(self, probabilities: NDArray[Any], axis: str) -> Float64 | None:
-        """Return the standard deviation of the labels' positions on an axis; arguments and shape as for `derived`."""
-        mean = self.derived(probabilities, axis)
-        if mean is None:
-            return None
-        positions = np.array([getattr(a, axis) for a in self.axes], dtype=np.float64)
-        square = np.asarray(probabilities, dtype=np.float64) @ positions**2
-        return np.asarray(np.sqrt(np.maximum(square - mean**2, 0.0)))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the space as in the analysis schema."""
-        axes = {
-            label: {"valence": a.valence, "arousal": a.arousal} for label, a in zip(self.labels, self.axes, strict=True)
-        }
-        return {"name": self.name, "labels": list(self.labels), "axes": axes, "rule": self.rule}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> EmotionSpace:
-        """Inverse of `to_json`."""
-        labels = tuple(data["labels"])
-        axes = tuple(Axis(**data["axes"][label]) for label in labels)
-        return cls(data["name"], labels, axes, data.get("rule", ""))
-
-
-QUADRANTS = EmotionSpace(
-    "4q",
-    ("Q1", "Q2", "Q3", "Q4"),
-    (Axis(1.0, 1.0), Axis(-1.0, 1.0), Axis(-1.0, -1.0), Axis(1.0, -1.0)),
-    "Russell's quadrants: Q1 high valence high arousal, Q2 low valence high arousal, "
-    "Q3 low valence low arousal, Q4 high valence low arousal",
-)
-
-VALENCE = EmotionSpace("valence", ("low valence", "high valence"), (Axis(valence=-1.0), Axis(valence=1.0)))
-AROUSAL = EmotionSpace("arousal", ("low arousal", "high arousal"), (Axis(arousal=-1.0), Axis(arousal=1.0)))
 
 
 @dataclass(frozen=True)

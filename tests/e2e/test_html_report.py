@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emoseg.types import QUADRANTS, Analysis, EmotionSpace, SegmentEmotion, SongEmotion, Span
+from emoseg.emotion import QUADRANTS, EmotionSpace
+from emoseg.types import Analysis, SegmentEmotion, SongEmotion, Span
 from emoseg.writers import write
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -31,6 +31,7 @@ from emoseg.config import (
 )
 from emoseg.corpora import load_corpus
 from emoseg.corpora.base import Corpus
+from emoseg.emotion import QUADRANTS
 from emoseg.errors import ConfigError, ModelError
 from emoseg.frontends import build_frontend
 from emoseg.learning.ensemble import SegmentEnsemble
@@ -39,7 +40,7 @@ from emoseg.learning.networks import ConvNet, Perceptron, SegmentNetwork
 from emoseg.synthesis.corpus import write_corpus
 from emoseg.system.files import file_checksum
 from emoseg.training import train
-from emoseg.types import QUADRANTS, Float32, Float64, Recording, SegmentEmotion, SongEmotion
+from emoseg.types import Float32, Float64, Recording, SegmentEmotion, SongEmotion
 
 NETWORK = NetworkConfig(hidden=(16,), channels=(4, 8))
 CONFIG = TrainConfig(

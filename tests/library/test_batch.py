@@ -29,6 +29,7 @@ from made import RATE, Call, Outcome, command, make_model, make_songs, spawn, to
 import emoseg
 from emoseg.analysis.analyzer import Analyzer
 from emoseg.audio.find import scan_folder
+from emoseg.emotion import EmotionSpace
 from emoseg.errors import ConfigError, EmosegError, EmosegWarning, ModelError
 from emoseg.library import Manifest, Shard, merge, run_batch
 from emoseg.library.contents import read_contents
@@ -37,7 +38,6 @@ from emoseg.library.manifest import Outcome as Done
 from emoseg.library.tables import probability_columns, song_id
 from emoseg.library.workers import Setup, _analyse, set_up
 from emoseg.system.files import PREFIX, folder_locked
-from emoseg.types import EmotionSpace
 
 Rows = list[dict[str, Any]]
 

@@ -18,8 +18,9 @@ from made import RATE, command, tone
 
 from emoseg.analysis.analyzer import Analyzer
 from emoseg.analysis.model_folder import CARD_FILE
+from emoseg.emotion import QUADRANTS
 from emoseg.tags.run import Source, tag_files
-from emoseg.types import QUADRANTS, Analysis
+from emoseg.types import Analysis
 
 LABELS = [*QUADRANTS.labels, "unsure", "tone", "noise", "speech"]
 

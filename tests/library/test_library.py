@@ -19,6 +19,7 @@ import pytest
 from made import Call, Outcome
 
 from emoseg.audio.find import FoundFile, Scan
+from emoseg.emotion import QUADRANTS, EmotionSpace
 from emoseg.errors import AudioError, ConfigError, EmosegError, EmosegWarning
 from emoseg.library.contents import read_contents
 from emoseg.library.manifest import MANIFEST_FILE, Manifest, Settings
@@ -27,7 +28,7 @@ from emoseg.library.parts import update_tables
 from emoseg.library.playlist import Song, m3u8, smooth_path
 from emoseg.library.questions import Library, write_playlist
 from emoseg.library.tables import song_id, to_rows
-from emoseg.types import QUADRANTS, Analysis, EmotionSpace, SegmentEmotion, SongEmotion
+from emoseg.types import Analysis, SegmentEmotion, SongEmotion
 
 pytest.importorskip("duckdb", reason="needs the extra library")
 Course = list[str]  # the label of each segment

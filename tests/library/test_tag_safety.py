@@ -19,6 +19,7 @@ import pytest
 import soundfile
 from made import RATE, tone
 
+from emoseg.emotion import QUADRANTS
 from emoseg.errors import AudioError
 from emoseg.system.files import file_checksum
 from emoseg.tags import (
@@ -36,7 +37,6 @@ from emoseg.tags import (
 from emoseg.tags.process import RefusedError
 from emoseg.tags.run import tag_files, undo_files
 from emoseg.tags.undo import UndoEntry, read_undo
-from emoseg.types import QUADRANTS
 
 mutagen = pytest.importorskip("mutagen", reason="needs the extra tags")
 resource: Any = pytest.importorskip("resource", reason="needs links, pipes, limits and signals")
@@ -724,7 +724,7 @@ import os, signal, sys
 from pathlib import Path
 import emoseg.tags as tags
 from emoseg.tags import SongFacts, UndoFile, plan_tags, process, replacing, undo, undo_tags, write_tags
-from emoseg.types import QUADRANTS
+from emoseg.emotion import QUADRANTS
 
 what, when, name, song, file = sys.argv[1:]
 tags.sound_digests = lambda path: {"soundfile": "the same"}

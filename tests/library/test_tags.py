@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from made import RATE, Call, Outcome, tone
 from tinytag import TinyTag
 
+from emoseg.emotion import QUADRANTS, EmotionSpace
 from emoseg.errors import AudioError, MissingExtraError
 from emoseg.library import run_batch
 from emoseg.tags import SongFacts, TagPlan, TagProcess, UndoFile, plan_tags, undo_tags, write_tags
 from emoseg.tags.delta import Difference, difference
 from emoseg.tags.fields import mood_word, own_fields
 from emoseg.tags.undo import UndoEntry, packed, read_undo
-from emoseg.types import QUADRANTS, EmotionSpace
 
 mutagen = pytest.importorskip("mutagen", reason="needs the extra tags")
 FACTS = SongFacts("Q4", 0.874, 0.5, -0.98, "tiny 1")

@@ -18,10 +18,11 @@ from safetensors.numpy import save_file
 import emoseg
 from emoseg.analysis.model_folder import CONFIG_FILE, SEGMENT_FILE, SONG_FILE, ModelConfig
 from emoseg.config import LogMelConfig, SegmentConfig
+from emoseg.emotion import QUADRANTS
 from emoseg.frontends import build_frontend
 from emoseg.song.model import mean_model, song_model_arrays
 from emoseg.system.files import file_checksum
-from emoseg.types import QUADRANTS, Float32, Int64
+from emoseg.types import Float32, Int64
 
 RATE = 22050
 # Codes in ONNX files (onnx.proto): an attribute that is an integer, and two kinds of numbers.

@@ -18,8 +18,9 @@ from emoseg.corpora.loaders.fourq import ANNOTATIONS, METADATA
 from emoseg.corpora.segments import load_segments
 from emoseg.corpora.splits import song_folds
 from emoseg.corpora.tables import read_table
+from emoseg.emotion import QUADRANTS
 from emoseg.errors import CorpusError
-from emoseg.types import QUADRANTS, Section
+from emoseg.types import Section
 
 
 def messages(corpus: Corpus, severity: str) -> list[str]:

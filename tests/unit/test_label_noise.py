@@ -27,13 +27,14 @@ from emoseg.corpora.base import Song
 from emoseg.corpora.ratings import Rating, RatingRule, RatingsOverTime, Scale, Thresholds
 from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.truth import segment_truth
+from emoseg.emotion import AROUSAL, QUADRANTS, VALENCE
 from emoseg.errors import ConfigError, CorpusError, EmosegError
 from emoseg.evaluation import Protocol, evaluate
 from emoseg.evaluation.detection import auroc_differences, detection_figures
 from emoseg.evaluation.label_change import label_noise, write_figure
 from emoseg.frontends.store import FeatureTable
 from emoseg.metrics import auroc
-from emoseg.types import AROUSAL, QUADRANTS, VALENCE, Section
+from emoseg.types import Section
 
 SETTINGS = TrainConfig(
     segment=SegmentConfig(sample_rate_hz=8000, length_s=2.0, hop_s=2.0),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from emoseg.emotion import QUADRANTS
 from emoseg.errors import ConfigError, CorpusError
 from emoseg.synthesis.composer import (
     SCALES,
@@ -20,7 +21,7 @@ from emoseg.synthesis.composer import (
     write_score,
 )
 from emoseg.synthesis.corpus import _render, _roster, compose, write_corpus
-from emoseg.types import QUADRANTS, Float32, Section
+from emoseg.types import Float32, Section
 
 RATE = 22050
 

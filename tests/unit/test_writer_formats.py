@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from emoseg.emotion import QUADRANTS, EmotionSpace
 from emoseg.errors import ConfigError, EmosegError, MissingExtraError
-from emoseg.types import QUADRANTS, Analysis, AnalysisFailure, EmotionSpace, SegmentEmotion, SongEmotion, Span
+from emoseg.types import Analysis, AnalysisFailure, SegmentEmotion, SongEmotion, Span
 from emoseg.writers import COLLECTIONS, collection, write
 from emoseg.writers.jams import render as render_jams
 from emoseg.writers.parquet import ParquetCollection, segment_schema, segment_table

@@ -17,17 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from emoseg.emotion import QUADRANTS, Axis, EmotionSpace
 from emoseg.errors import ConfigError, EmosegError
-from emoseg.types import (
-    QUADRANTS,
-    Analysis,
-    AnalysisFailure,
-    Axis,
-    EmotionSpace,
-    SegmentEmotion,
-    SongEmotion,
-    Span,
-)
+from emoseg.types import Analysis, AnalysisFailure, SegmentEmotion, SongEmotion, Span
 from emoseg.writers import FORMATS, appearance, charts, common_root, output_path, terminal, write
 from emoseg.writers.html import render_report
 from emoseg.writers.json_lines import dumps, to_json

@@ -28,11 +28,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from emoseg.analysis.onnx_check import OUTPUT, check_segment_model
 from emoseg.analysis.untrusted import existing_file, parse_json, problems_in, read_content, short_line
 from emoseg.config import FrontendConfig, SegmentConfig, TimelineConfig, check_frontends, first_problem
+from emoseg.emotion import EmotionSpace
 from emoseg.errors import ConfigError, ModelError
 from emoseg.frontends import build_frontend
 from emoseg.song.model import SongModel, song_model_from_arrays
 from emoseg.system.files import file_checksum, remove_leftovers, work_folder
-from emoseg.types import EmotionSpace, Float64
+from emoseg.types import Float64
 
 if TYPE_CHECKING:
     import onnxruntime

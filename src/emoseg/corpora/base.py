@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from emoseg.emotion import EmotionSpace
 from emoseg.errors import CorpusError
-from emoseg.types import EmotionSpace, Section
+from emoseg.types import Section
 
 if TYPE_CHECKING:
     from emoseg.corpora.ratings import RatingRule, RatingsOverTime

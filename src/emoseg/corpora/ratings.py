@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoseg.corpora.options import CorpusOptions
+from emoseg.emotion import AROUSAL, QUADRANTS, VALENCE, EmotionSpace
 from emoseg.errors import ConfigError
-from emoseg.types import AROUSAL, QUADRANTS, VALENCE, EmotionSpace, Float64, Int64
+from emoseg.types import Float64, Int64
 
 SPACES = {space.name: space for space in (QUADRANTS, VALENCE, AROUSAL)}
 LONGEST_S = 86_400.0

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from emoseg.config import TrainConfig
 from emoseg.corpora.base import Corpus, Song
 from emoseg.corpora.truth import segment_truth
+from emoseg.emotion import EmotionSpace
 from emoseg.errors import CorpusError
 from emoseg.frontends.store import FeatureTable, load_features
-from emoseg.types import EmotionSpace, Float64, Int64
+from emoseg.types import Float64, Int64
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoseg.corpora.base import Corpus, Song
-from emoseg.types import EmotionSpace, Float64, Int64, Section
+from emoseg.emotion import EmotionSpace
+from emoseg.types import Float64, Int64, Section
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from emoseg.corpora.base import Corpus, Song
 from emoseg.corpora.ratings import RatingRule
 from emoseg.corpora.truth import section_labels
+from emoseg.emotion import EmotionSpace
 from emoseg.errors import ConfigError, CorpusError, MissingExtraError
 from emoseg.metrics import paired_bootstrap
 from emoseg.system.files import written_whole
-from emoseg.types import EmotionSpace, Float64, Int64
+from emoseg.types import Float64, Int64
 
 LENGTHS_S = (1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 30.0)
 MARGINS = (0.0, 0.05, 0.1, 0.2, 0.3)

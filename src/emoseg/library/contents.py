@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset
 
+from emoseg.emotion import EmotionSpace
 from emoseg.errors import EmosegError
 from emoseg.library.manifest import Failure, Manifest, Settings
 from emoseg.library.tables import SONGS, Part, part_file, part_problem, schemas
 from emoseg.system.console import one_line
-from emoseg.types import EmotionSpace
 
 
 @dataclass(frozen=True)

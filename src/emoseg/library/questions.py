@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from emoseg.emotion import MOOD_PLACES
 from emoseg.errors import ConfigError, EmosegError, EmosegWarning, MissingExtraError
 from emoseg.library.contents import read_contents
 from emoseg.library.playlist import HEADER, Song, expressible, m3u8, smooth_path
@@ -26,22 +27,6 @@ from emoseg.library.tables import SEGMENTS, SONGS, legible_path, probability_col
 from emoseg.system.files import require_regular, written_whole
 from emoseg.types import Float64
 
-# Places in Russell's circumplex, as (valence, arousal); the words are those of the reports and their neighbours.
-MOODS: dict[str, tuple[float, float]] = {
-    "happy": (1, 1),
-    "excited": (1, 1),
-    "angry": (-1, 1),
-    "tense": (-1, 1),
-    "sad": (-1, -1),
-    "gloomy": (-1, -1),
-    "calm": (1, -1),
-    "content": (1, -1),
-    "relaxed": (1, -1),
-    "pleasant": (1, 0),
-    "unpleasant": (-1, 0),
-    "energetic": (0, 1),
-    "quiet": (0, -1),
-}
 _STRETCHES = 8  # of equal length, in which the courses of two songs are compared
 _FIRM = 0.02  # share of the songs that stands for the most of a mood, one at least
 _MOST_SONGS = 100_000  # in one answer
@@ -127,7 +112,7 @@ class Library:
         Parameters
         ----------
         mood : str
-            A label of the library, a key of `MOODS`, or ``V,A``: the songs nearest to that valence and arousal.
+            A label of the library, a key of `MOOD_PLACES`, or ``V,A``: the songs nearest to that valence and arousal.
         count : int
             From 1 to 100,000.
 
@@ -339,14 +324,15 @@ class Library:
         """Return the SQL expression that is large for songs of a mood."""
         if mood in self._columns:
             return _quoted(self._columns[mood])
-        place = MOODS.get(mood.casefold()) or _numbers(mood)
+        named = MOOD_PLACES.get(mood.casefold())
+        place = (named.valence or 0.0, named.arousal or 0.0) if named else _numbers(mood)
         if place is None and "," in mood and self._has_axes():
             raise ConfigError(f"mood {mood!r}: V,A must be two numbers from -1 to 1, such as 0.5,-0.2")
         if place is None or not self._has_axes():
-            known = [*self.space.labels, *(MOODS if self._has_axes() else ()), *(["V,A"] if self._has_axes() else ())]
+            known = [*self.space.labels, *([*MOOD_PLACES, "V,A"] if self._has_axes() else ())]
             raise ConfigError(f"mood {mood!r} is unknown; choose from {', '.join(known)}")
         valence, arousal = place
-        if mood.casefold() not in MOODS:
+        if named is None:
             return f"-sqrt((valence - {valence}) ** 2 + (arousal - {arousal}) ** 2)"
         for label, axis in zip(self.space.labels, self.space.axes, strict=True):
             if (axis.valence, axis.arousal) == place:

@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from emoseg.emotion import EmotionSpace
 from emoseg.errors import AudioError, EmosegError
 from emoseg.system.files import file_checksum, require_regular, written_whole
-from emoseg.types import Analysis, EmotionSpace
+from emoseg.types import Analysis
 
 SONGS, SEGMENTS = "songs", "segments"
 SCHEMAS = {SONGS: "emoseg.library.songs/1", SEGMENTS: "emoseg.library.segments/1"}

@@ -37,8 +37,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from emoseg.emotion import QUADRANTS
 from emoseg.errors import ConfigError
-from emoseg.types import QUADRANTS, Section
+from emoseg.types import Section
 
 Part = Literal["lead", "comp", "bass", "kick", "snare", "hat", "brush", "crash"]
 

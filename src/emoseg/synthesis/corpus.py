@@ -27,6 +27,7 @@ import numpy as np
 import soundfile
 from scipy import fft
 
+from emoseg.emotion import QUADRANTS
 from emoseg.errors import ConfigError, CorpusError
 from emoseg.synthesis.composer import (
     MIN_DURATION_S,
@@ -42,7 +43,7 @@ from emoseg.system.files import work_folder
 from emoseg.system.parallel import Start, run_parallel
 from emoseg.system.progress import progress
 from emoseg.system.unfinished import unfinished, unfinished_folder
-from emoseg.types import QUADRANTS, Float32, Float64, Section
+from emoseg.types import Float32, Float64, Section
 
 SAMPLE_RATE_HZ = 22050
 SONGS_PER_ARTIST = 4

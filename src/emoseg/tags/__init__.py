@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emoseg.audio.decoding import available_decoders, sound_digests
+from emoseg.emotion import EmotionSpace
 from emoseg.errors import AudioError, ConfigError
 from emoseg.system.console import printable
 from emoseg.system.files import file_checksum, work_folder
@@ -23,7 +24,6 @@ from emoseg.tags.fields import MOOD_FIELD, SongFacts, own_fields
 from emoseg.tags.process import RefusedError, TagProcess
 from emoseg.tags.replacing import Original, find_file, require_replaceable, take_place
 from emoseg.tags.undo import Fields, NewFile, OldFile, UndoEntry, UndoFile, packed
-from emoseg.types import EmotionSpace
 
 __all__ = ["SongFacts", "TagPlan", "TagProcess", "UndoFile", "plan_tags", "undo_tags", "write_tags"]
 

@@ -9,22 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emoseg.types import Analysis, Axis, EmotionSpace
+from emoseg.emotion import EmotionSpace, mood_at
+from emoseg.types import Analysis
 
 PREFIX = "EMOSEG_"
 MOOD_FIELD = f"{PREFIX}MOOD"
 SCALE = "000-100; valence and arousal: 050 is neutral"
-# One word for each place in Russell's circumplex (Russell 1980), as signs of valence and arousal.
-_MOODS = {
-    (1, 1): "Happy",
-    (-1, 1): "Tense",
-    (-1, -1): "Sad",
-    (1, -1): "Calm",
-    (1, 0): "Pleasant",
-    (-1, 0): "Unpleasant",
-    (0, 1): "Energetic",
-    (0, -1): "Quiet",
-}
 
 
 @dataclass(frozen=True)
@@ -52,15 +42,8 @@ def mood_word(label: str, space: EmotionSpace) -> str | None:
     """
     if label not in space.labels:
         return None
-    return _word(space.axes[space.index(label)]) or label
-
-
-def _word(axis: Axis) -> str | None:
-    return _MOODS.get((_sign(axis.valence), _sign(axis.arousal)))
-
-
-def _sign(value: float | None) -> int:
-    return 0 if not value else 1 if value > 0 else -1
+    mood = mood_at(space.axes[space.index(label)])
+    return mood.tag.capitalize() if mood else label
 
 
 def own_fields(facts: SongFacts, space: EmotionSpace) -> dict[str, str]:

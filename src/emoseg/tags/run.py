@@ -12,6 +12,7 @@ from typing import Any
 
 from emoseg.analysis.analyzer import Analyzer
 from emoseg.audio.find import FoundFile, scan_folder
+from emoseg.emotion import EmotionSpace
 from emoseg.errors import AudioError, ConfigError, EmosegError
 from emoseg.library.contents import Contents, read_contents
 from emoseg.library.manifest import Manifest
@@ -20,7 +21,6 @@ from emoseg.system.files import file_checksum, folder_locked, modified_ns, remov
 from emoseg.tags import SongFacts, TagPlan, TagProcess, UndoFile, plan_tags, undo_tags, write_tags
 from emoseg.tags.replacing import find_file
 from emoseg.tags.undo import UndoEntry, UnreadLine, read_undo
-from emoseg.types import EmotionSpace
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emoseg.types import STATES, UNSURE, Analysis, EmotionSpace
+from emoseg.emotion import EmotionSpace, mood_at
+from emoseg.types import STATES, UNSURE, Analysis
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,6 @@ STATE_SWATCHES = {
     "silence": Swatch("#E2DFD7", "#3A3C44"),
 }
 STATE_MARKS = {"unsure": "?", "speech": ":", "noise": "~", "tone": "-", "silence": "."}
-
-# Where a label lies in the plane, as signs of (valence, arousal), and the words of Russell's circumplex for it
-# (Russell 1980, "A circumplex model of affect").
-_WORDS: dict[tuple[int, int], tuple[str, ...]] = {
-    (1, 1): ("happy", "excited"),
-    (-1, 1): ("angry", "tense"),
-    (-1, -1): ("sad", "gloomy"),
-    (1, -1): ("calm", "content"),
-    (1, 0): ("pleasant",),
-    (-1, 0): ("unpleasant",),
-    (0, 1): ("energetic",),
-    (0, -1): ("quiet",),
-}
 
 
 def answers(analysis: Analysis) -> tuple[str, ...]:
@@ -124,8 +112,8 @@ def words(space: EmotionSpace, label: str) -> tuple[str, ...]:
         return ()
     if label not in QUADRANT_SWATCHES and space.name not in ("valence", "arousal"):
         return ()
-    axis = space.axes[space.index(label)]
-    return _WORDS.get((_sign(axis.valence), _sign(axis.arousal)), ())
+    mood = mood_at(space.axes[space.index(label)])
+    return mood.caption if mood else ()
 
 
 def caption(space: EmotionSpace, label: str) -> str:
@@ -163,10 +151,6 @@ def file_name(path: str) -> str:
 def legible(text: str) -> str:
     """Replace what cannot be shown (control characters, bytes of a file name that are not UTF-8) by U+FFFD."""
     return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
-
-
-def _sign(value: float | None) -> int:
-    return 0 if not value else (1 if value > 0 else -1)
 
 
 def _linear(channel: float) -> float:

@@ -21,8 +21,9 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
+from emoseg.emotion import Axis, EmotionSpace
 from emoseg.errors import EmosegError
-from emoseg.types import Analysis, Axis, EmotionSpace
+from emoseg.types import Analysis
 from emoseg.writers import charts
 from emoseg.writers.appearance import (
     answer_swatches,

@@ -27,10 +27,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from emoseg.emotion import EmotionSpace
 from emoseg.errors import EmosegError
 from emoseg.system.console import valid_text
 from emoseg.system.files import written_whole
-from emoseg.types import Analysis, AnalysisFailure, EmotionSpace
+from emoseg.types import Analysis, AnalysisFailure
 from emoseg.writers.json_lines import AXES
 
 if TYPE_CHECKING:

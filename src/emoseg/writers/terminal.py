@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from emoseg.types import SOUNDS, Analysis, AnalysisFailure, EmotionSpace
+from emoseg.emotion import EmotionSpace
+from emoseg.types import SOUNDS, Analysis, AnalysisFailure
 from emoseg.writers.appearance import (
     answer_marks,
     answer_swatches,

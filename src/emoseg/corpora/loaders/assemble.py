@@ -16,8 +16,9 @@ from emoseg.corpora.base import Corpus, CorpusFacts, Problem, Song, counted, mak
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.ratings import Rating, RatingRule, RatingsOverTime, Scale, rated_space, rating_rule
 from emoseg.corpora.splits import shared_groups
+from emoseg.emotion import QUADRANTS, EmotionSpace
 from emoseg.errors import CorpusError
-from emoseg.types import QUADRANTS, EmotionSpace, Section
+from emoseg.types import Section
 
 LISTED = 10
 """Recordings without annotation that are named one by one; more are counted."""

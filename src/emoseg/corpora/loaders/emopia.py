@@ -22,8 +22,9 @@ from emoseg.corpora.base import Corpus, CorpusFacts, Problem, counted
 from emoseg.corpora.loaders.assemble import Entry, Labelling, assemble, majority, quadrant_labels, side_of
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.tables import read_table
+from emoseg.emotion import QUADRANTS
 from emoseg.errors import CorpusError
-from emoseg.types import QUADRANTS, Section
+from emoseg.types import Section
 
 FACTS = CorpusFacts(
     licence="CC BY-NC-SA 4.0 (annotations and MIDI); the recordings belong to their owners",

@@ -20,7 +20,7 @@ from emoseg.corpora.base import Corpus, CorpusFacts, Problem
 from emoseg.corpora.loaders.assemble import Entry, assemble, by_id, quadrant_labels, require_layout
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.tables import number, read_table
-from emoseg.types import QUADRANTS
+from emoseg.emotion import QUADRANTS
 
 ANNOTATIONS = "panda_dataset_taffc_annotations.csv"
 METADATA = "panda_dataset_taffc_metadata.csv"

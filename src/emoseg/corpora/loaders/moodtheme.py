@@ -26,8 +26,8 @@ from emoseg.corpora.base import Corpus, CorpusFacts, Problem, counted
 from emoseg.corpora.loaders.assemble import Entry, Labelling, assemble, quadrant_labels, require_layout
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.tables import REST, read_table, user_path
+from emoseg.emotion import EmotionSpace
 from emoseg.errors import ConfigError, CorpusError
-from emoseg.types import EmotionSpace
 
 PLACES = ["splits/split-0", "data/splits/split-0"]
 SPLITS = ("train", "validation", "test")

@@ -15,8 +15,9 @@ from emoseg.corpora.loaders.user import load_csv
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.ratings import LONGEST_S
 from emoseg.corpora.tables import number, read_table
+from emoseg.emotion import QUADRANTS
 from emoseg.errors import CorpusError
-from emoseg.types import QUADRANTS, Section
+from emoseg.types import Section
 
 
 def load_synth(root: Path, options: CorpusOptions) -> Corpus:

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from emoseg.emotion import QUADRANTS, Axis, EmotionSpace
 from emoseg.errors import ConfigError
-from emoseg.types import QUADRANTS, Axis, EmotionSpace
 
 
 @pytest.mark.parametrize(("label", "valence", "arousal"), [("Q1", 1, 1), ("Q2", -1, 1), ("Q3", -1, -1), ("Q4", 1, -1)])
