@@ -15,7 +15,8 @@ import numpy as np
 
 from emoseg.checking.fingerprint import Words, near_duplicates
 from emoseg.checking.readings import Reading, read_all
-from emoseg.corpora.base import Corpus, Problem, Song, counted
+from emoseg.corpora.base import Corpus, Song
+from emoseg.corpora.problems import Problem, counted
 from emoseg.errors import EmosegError
 from emoseg.frontends.store import default_cache
 from emoseg.system.progress import progress

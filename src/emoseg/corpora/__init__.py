@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from emoseg.corpora.base import Corpus, Problem, Song
+from emoseg.corpora.base import Corpus, Song
 from emoseg.corpora.loaders.deam import load_deam
 from emoseg.corpora.loaders.emomusic import load_emomusic
 from emoseg.corpora.loaders.emopia import load_emopia
@@ -23,6 +23,7 @@ from emoseg.corpora.loaders.synth import load_synth
 from emoseg.corpora.loaders.user import load_csv, load_folder
 from emoseg.corpora.loaders.vgmidi import load_vgmidi
 from emoseg.corpora.options import CorpusOptions
+from emoseg.corpora.problems import Problem
 from emoseg.corpora.splits import select_split
 from emoseg.corpora.tables import user_path
 from emoseg.errors import CorpusError

@@ -10,14 +10,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
+from emoseg.corpora.problems import Problem
+from emoseg.corpora.ratings import RatingRule, RatingsOverTime
 from emoseg.emotion import EmotionSpace
 from emoseg.errors import CorpusError
 from emoseg.types import Section
-
-if TYPE_CHECKING:
-    from emoseg.corpora.ratings import RatingRule, RatingsOverTime
 
 
 @dataclass(frozen=True)
@@ -68,18 +66,6 @@ class Song:
     def own_group(self) -> str:
         """What must not be split where artists may be: the song that this is a clip of, or the song itself."""
         return self.work or self.id
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something about a corpus that its user should know; an ``"error"`` must be mended before training.
-
-    `of_audio` problems do not concern the labels: what needs no audio can go on.
-    """
-
-    severity: Literal["error", "warning"]
-    message: str
-    of_audio: bool = False
 
 
 @dataclass(frozen=True)
@@ -238,8 +224,3 @@ def _listed_again(songs: Sequence[Song]) -> list[str]:
             also = f", also as {song.path}" if song.path != known else ""
             messages.append(f"{known}: is listed more than once{also}")
     return messages
-
-
-def counted(items: Sequence[str], *, shown: int = 3) -> str:
-    """Return the first of some ids for a message, such as ``"(12, 15, 20, ...)"``."""
-    return f"({', '.join([*items[:shown], *(['...'] if len(items) > shown else [])])})"

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from emoseg.corpora.base import Corpus, Problem, Song
+from emoseg.corpora.base import Corpus, Song
+from emoseg.corpora.problems import Problem
 from emoseg.errors import CorpusError
 from emoseg.types import Int64
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from emoseg.corpora.base import Problem
+from emoseg.corpora.problems import Problem
 from emoseg.errors import CorpusError, EmosegError
 from emoseg.system.files import require_regular
 

@@ -12,8 +12,9 @@ from itertools import islice
 from pathlib import Path
 
 from emoseg.audio.find import find_recordings
-from emoseg.corpora.base import Corpus, CorpusFacts, Problem, Song, counted, make_corpus
+from emoseg.corpora.base import Corpus, CorpusFacts, Song, make_corpus
 from emoseg.corpora.options import CorpusOptions
+from emoseg.corpora.problems import Problem, counted
 from emoseg.corpora.ratings import Rating, RatingRule, RatingsOverTime, Scale, rated_space, rating_rule
 from emoseg.corpora.splits import shared_groups
 from emoseg.emotion import QUADRANTS, EmotionSpace

@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from emoseg.corpora.base import Corpus, CorpusFacts, Problem
+from emoseg.corpora.base import Corpus, CorpusFacts
 from emoseg.corpora.loaders.assemble import Entry, assemble, by_id, rated_labels, require_layout
 from emoseg.corpora.loaders.timeseries import HOLD_S, tell_unlabelled, wide_tables
 from emoseg.corpora.options import CorpusOptions
+from emoseg.corpora.problems import Problem
 from emoseg.corpora.ratings import Rating, Scale
 from emoseg.corpora.tables import numbers, read_table
 

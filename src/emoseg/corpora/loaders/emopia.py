@@ -18,9 +18,10 @@ import re
 from pathlib import Path
 
 from emoseg.audio.find import find_recordings
-from emoseg.corpora.base import Corpus, CorpusFacts, Problem, counted
+from emoseg.corpora.base import Corpus, CorpusFacts
 from emoseg.corpora.loaders.assemble import Entry, Labelling, assemble, majority, quadrant_labels, side_of
 from emoseg.corpora.options import CorpusOptions
+from emoseg.corpora.problems import Problem, counted
 from emoseg.corpora.tables import read_table
 from emoseg.emotion import QUADRANTS
 from emoseg.errors import CorpusError

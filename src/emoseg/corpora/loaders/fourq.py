@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from emoseg.corpora.base import Corpus, CorpusFacts, Problem
+from emoseg.corpora.base import Corpus, CorpusFacts
 from emoseg.corpora.loaders.assemble import Entry, assemble, by_id, quadrant_labels, require_layout
 from emoseg.corpora.options import CorpusOptions
+from emoseg.corpora.problems import Problem
 from emoseg.corpora.tables import number, read_table
 from emoseg.emotion import QUADRANTS
 

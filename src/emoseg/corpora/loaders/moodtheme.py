@@ -22,9 +22,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from emoseg.corpora.base import Corpus, CorpusFacts, Problem, counted
+from emoseg.corpora.base import Corpus, CorpusFacts
 from emoseg.corpora.loaders.assemble import Entry, Labelling, assemble, quadrant_labels, require_layout
 from emoseg.corpora.options import CorpusOptions
+from emoseg.corpora.problems import Problem, counted
 from emoseg.corpora.tables import REST, read_table, user_path
 from emoseg.emotion import EmotionSpace
 from emoseg.errors import ConfigError, CorpusError

@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from emoseg.corpora.base import Corpus, CorpusFacts, Problem, counted
+from emoseg.corpora.base import Corpus, CorpusFacts
 from emoseg.corpora.loaders.assemble import Entry, assemble, by_id, rated_labels, require_layout
 from emoseg.corpora.loaders.timeseries import HOLD_S, long_table, tell_unlabelled
 from emoseg.corpora.options import CorpusOptions
+from emoseg.corpora.problems import Problem, counted
 from emoseg.corpora.ratings import Rating, Scale
 from emoseg.corpora.tables import number, numbers, read_table
 

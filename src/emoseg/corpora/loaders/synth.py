@@ -10,9 +10,10 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from emoseg.corpora.base import Corpus, Problem
+from emoseg.corpora.base import Corpus
 from emoseg.corpora.loaders.user import load_csv
 from emoseg.corpora.options import CorpusOptions
+from emoseg.corpora.problems import Problem
 from emoseg.corpora.ratings import LONGEST_S
 from emoseg.corpora.tables import number, read_table
 from emoseg.emotion import QUADRANTS

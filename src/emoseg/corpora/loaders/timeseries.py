@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from emoseg.corpora.base import Problem, counted
+from emoseg.corpora.problems import Problem, counted
 from emoseg.corpora.ratings import LONGEST_S, RatingsOverTime, Scale
 from emoseg.corpora.tables import number, numbers, read_table
 

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from emoseg.audio.find import find_recordings
-from emoseg.corpora.base import Corpus, Problem, Song, make_corpus
+from emoseg.corpora.base import Corpus, Song, make_corpus
 from emoseg.corpora.options import CorpusOptions
+from emoseg.corpora.problems import Problem
 from emoseg.corpora.splits import shared_groups
 from emoseg.corpora.tables import read_table
 from emoseg.errors import CorpusError, EmosegError

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from emoseg.corpora.base import Corpus, CorpusFacts, Problem, counted
+from emoseg.corpora.base import Corpus, CorpusFacts
 from emoseg.corpora.loaders.assemble import Entry, Labelling, assemble, rated_labels, require_layout
 from emoseg.corpora.options import CorpusOptions
+from emoseg.corpora.problems import Problem, counted
 from emoseg.corpora.ratings import LONGEST_S, Rating, RatingsOverTime, Scale
 from emoseg.errors import CorpusError
 from emoseg.system.files import read_text
