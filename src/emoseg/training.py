@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -30,8 +29,9 @@ from emoseg.config import TrainConfig, config_hash, first_problem
 from emoseg.corpora.base import Corpus
 from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.splits import song_folds
-from emoseg.errors import ConfigError, EmosegError, MissingExtraError
+from emoseg.errors import ConfigError, EmosegError
 from emoseg.frontends import build_frontend
+from emoseg.learning import require_train_extra
 from emoseg.metrics import calibration_error, macro_f1
 from emoseg.song.model import song_model_arrays
 from emoseg.system.files import file_checksum, read_text, work_folder
@@ -48,14 +48,6 @@ class Trained:
 
     model: ModelFolder
     left_out: tuple[str, ...]
-
-
-def require_train_extra() -> None:
-    """Raise `MissingExtraError` unless the packages that learning needs are installed."""
-    from importlib.util import find_spec
-
-    if any(find_spec(name) is None for name in ("torch", "sklearn", "onnx", "onnxscript")):
-        raise MissingExtraError("learning", "train")
 
 
 def train(
@@ -128,7 +120,7 @@ def train(
         parts = {"folds": config.learning.members, "seed": seed}
         # Says before hours of learning that the songs cannot be parted.
         song_folds(segments.song_labels, segments.groups(), **parts, label_names=corpus.space.labels)
-        claim(work, config_hash(config, f"seed {seed}", corpus_hash(segments)), what="run")
+        claim(work, config_hash(config, f"seed {seed}", segments.hash), what="run")
         learned = _learn(segments, config, seed, work, len(corpus.space.labels), workers, quiet=quiet)
         try:
             _write_folder(out, work, learned, segments, corpus, config, seed, said)
@@ -171,12 +163,6 @@ def _learn(
     with progress(f"learning ({config.method})", passes, unit="passes", quiet=quiet) as bar:
         run = Run(config.learning, seed, workers or os.cpu_count() or 1, work, bar.advance)
         return learn(data, method=config.method, run=run)
-
-
-def corpus_hash(segments: CorpusSegments) -> str:
-    """Return a hash of which songs were learnt from and their labels: 16 hexadecimal digits."""
-    parts = [[song.id, song.label, song.artist] for song in segments.songs]
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
 
 def _write_folder(
@@ -227,7 +213,7 @@ def _described(
         "corpus": corpus.name,
         "songs": len(segments.songs),
         "segments": len(segments.song),
-        "hash": corpus_hash(segments),
+        "hash": segments.hash,
         "licence": corpus.licence,
         "citation": corpus.citation,
         "method": config.method,
@@ -297,7 +283,7 @@ def _measured_section(file: Path, result: Any, config: TrainConfig, segments: Co
         if settings != config:
             raise ConfigError(f"{file}: was measured with other settings")
         same_labels = protocol["noise"] == "none" and protocol["fraction"] == 1
-        if result["corpus"]["hash"] != corpus_hash(segments) or not same_labels:
+        if result["corpus"]["hash"] != segments.hash or not same_labels:
             raise ConfigError(f"{file}: was measured on other songs or labels")
         if split := protocol.get("test_split"):
             raise ConfigError(f"{file}: was measured on the official part {split['parts']}, not on all songs")

@@ -19,7 +19,7 @@ from emoseg.corpora import Corpus, load_corpus
 from emoseg.corpora.segments import CorpusSegments
 from emoseg.errors import ConfigError
 from emoseg.frontends.store import FeatureTable
-from emoseg.training import _guards, _measured_section, _read_result, corpus_hash, train
+from emoseg.training import _guards, _measured_section, _read_result, train
 
 
 def test_guards_are_counted_over_members_networks_and_passes() -> None:
@@ -57,7 +57,7 @@ def measured(segments: CorpusSegments) -> dict[str, Any]:
     return {
         "config": TrainConfig().model_dump(mode="json", exclude={"method"}),
         "protocol": {"noise": "none", "fraction": 1.0, "group": "artist", "folds": 5, "seeds": [0, 1]},
-        "corpus": {"hash": corpus_hash(segments), "space": {"labels": ["happy", "sad"]}},
+        "corpus": {"hash": segments.hash, "space": {"labels": ["happy", "sad"]}},
         "methods": {"emoseg": figures},
     }
 
@@ -166,5 +166,5 @@ def test_an_output_that_cannot_be_named_or_searched_is_one_line(tmp_path: Path, 
 def test_the_hash_is_of_songs_labels_and_artists(segments: CorpusSegments) -> None:
     first, *others = segments.songs
     changed = [replace(first, id="x"), replace(first, label="sad"), replace(first, artist="x")]
-    found = {corpus_hash(replace(segments, songs=(song, *others))) for song in (first, *changed)}
+    found = {replace(segments, songs=(song, *others)).hash for song in (first, *changed)}
     assert len(found) == 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +67,12 @@ class CorpusSegments:
     def soft(self) -> Float64 | None:
         """The soft label of each segment's song, shape (S, K); None where `song_soft` is."""
         return None if self.song_soft is None else self.song_soft[self.song]
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits that name the songs, their labels and their artists."""
+        parts = [[song.id, song.label, song.artist] for song in self.songs]
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
     def groups(self, by: str = "artist") -> list[str]:
         """Return what splits must keep together for each song: its artist, or with ``"none"`` only the song."""

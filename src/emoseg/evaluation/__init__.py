@@ -27,9 +27,9 @@ from emoseg.evaluation.jobs import Job, OutcomeStore, run_all
 from emoseg.evaluation.measures import make_result
 from emoseg.evaluation.protocol import Protocol, check_splits, split_report
 from emoseg.evaluation.report import print_result, write_result
+from emoseg.learning import require_train_extra
 from emoseg.system.progress import progress
 from emoseg.system.unfinished import unfinished, unfinished_folder
-from emoseg.training import corpus_hash, require_train_extra
 
 __all__ = ["Protocol", "evaluate", "print_result", "unfinished_folder", "write_result"]
 
@@ -90,7 +90,7 @@ def evaluate(
         if report := split_report(segments, protocol):
             for message in report.warnings():
                 warnings.warn(message, EmosegWarning, stacklevel=2)
-        store = OutcomeStore(work, _fingerprint(protocol, config, corpus_hash(segments)))
+        store = OutcomeStore(work, _fingerprint(protocol, config, segments.hash))
         # The slowest method first: the last jobs to finish are then short, and no core waits long.
         jobs = [
             Job(method, seed, fold, protocol, config)

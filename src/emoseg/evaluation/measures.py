@@ -23,7 +23,6 @@ from emoseg.corpora.segments import CorpusSegments
 from emoseg.evaluation.detection import auroc_differences, detection_figures
 from emoseg.evaluation.jobs import Outcome
 from emoseg.evaluation.protocol import Protocol, split_report
-from emoseg.training import corpus_hash
 from emoseg.types import Float64, Int64
 
 SCHEMA = "emoseg.evaluation/2"
@@ -81,7 +80,7 @@ def make_result(
 def _describe(corpus: Corpus, segments: CorpusSegments, reference: Int64) -> dict[str, Any]:
     return {
         "name": corpus.name,
-        "hash": corpus_hash(segments),
+        "hash": segments.hash,
         "songs": len(segments.songs),
         "segments": len(segments.song),
         "counts": corpus.counts(),
