@@ -6,6 +6,22 @@ except a batch, which records it for the file at hand and goes on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "train": ("torch", "scikit-learn", "threadpoolctl", "onnx", "onnxscript"),
+        "av": ("av",),
+        "plot": ("matplotlib",),
+        "tags": ("mutagen",),
+        "library": ("duckdb",),
+        "cleanlab": ("cleanlab",),
+        "opensmile": ("opensmile",),
+    }
+)
+"""The packages of each extra in ``pyproject.toml``."""
+
 
 class EmosegError(Exception):
     """Base of all errors that emoseg raises on purpose."""
@@ -32,15 +48,24 @@ class ModelError(EmosegError):
 
 
 class MissingExtraError(EmosegError):
-    """A feature needs an optional package; the message is the exact install command."""
+    """A feature needs packages that are not installed; the message is the exact install command."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an optional package: pip install 'emoseg[{extra}]'")
+        super().__init__(f"{feature} needs packages that are not installed: {install_command(extra)}")
         self.feature, self.extra = feature, extra
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
         """Say how to build the error again in another process."""
         return type(self), (self.feature, self.extra)
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs the packages of an extra, such as ``"pip install matplotlib"`` for ``"plot"``.
+
+    It names the packages themselves, so that it works wherever emoseg was installed from. A name that is no extra of
+    emoseg is taken for that of a package.
+    """
+    return f"pip install {' '.join(EXTRAS.get(extra, (extra,)))}"
 
 
 class EmosegWarning(UserWarning):

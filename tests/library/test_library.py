@@ -554,7 +554,7 @@ def test_the_command_says_what_is_wrong(out: Path, tmp_path: Path, call: Call, m
     refused(call("library", out, "--out", "x"), "--out and --minutes belong to --playlist")
     refused(call("library", out, "--most", "blue"), "mood 'blue' is unknown")
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
-    refused(call("library", out), "pip install 'emoseg[library]'")
+    refused(call("library", out), "pip install duckdb")
 
 
 def test_an_unfinished_batch_is_told(tmp_path: Path, call: Call) -> None:

@@ -147,7 +147,7 @@ def test_what_no_decoder_reads_is_left_alone(song: Path, undo: UndoFile, monkeyp
     words = "no decoder reads it, so its sound cannot be compared; left alone"
     assert refusal(song, undo) == words
     monkeypatch.setattr("emoseg.tags.available_decoders", lambda: ("soundfile", "ffmpeg"))
-    assert refusal(song, undo) == f"{words}; pip install 'emoseg[av]' reads more formats"
+    assert refusal(song, undo) == f"{words}; PyAV reads more formats: pip install av"
 
 
 def test_every_decoder_that_read_the_file_must_hear_the_same(

@@ -8,7 +8,8 @@ import warnings
 import pytest
 
 from emoseg.errors import EmosegError, EmosegWarning
-from emoseg.system.console import json_text, one_line, printable, show_own_warnings, tell
+from emoseg.system.console import json_text, show_own_warnings, tell
+from emoseg.system.names import one_line, printable, valid_text
 
 HOSTILE = "a\x1b]0;title\x07b\x9bc\u202ed\x7fe\udcfff"
 
@@ -17,6 +18,11 @@ def test_control_characters_become_escapes() -> None:
     assert printable(HOSTILE) == r"a\x1b]0;title\x07b\x9bc\u202ed\x7fe\xfff"
     assert printable("plain\ttext\nwith é and 音楽") == "plain\ttext\nwith é and 音楽"
     assert one_line("two\n lines\t here\x00") == r"two lines here\x00"
+
+
+def test_data_keep_every_character_that_can_be_encoded() -> None:
+    assert valid_text(HOSTILE) == "a\x1b]0;title\x07b\x9bc\u202ed\x7fe\\xfff"
+    assert valid_text("\ud800").encode() == rb"\ud800"
 
 
 def test_json_keeps_its_strings_and_shows_no_control_character() -> None:

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from emoseg.config import first_problem
 from emoseg.errors import ConfigError, ModelError
-from emoseg.system.console import one_line
 from emoseg.system.files import require_regular
+from emoseg.system.names import one_line
 
 _MOST_NESTED = 20  # lists and objects inside each other in JSON
 _MOST_MESSAGE = 300  # characters of what a message quotes

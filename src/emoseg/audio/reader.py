@@ -38,7 +38,7 @@ from emoseg.audio.decoders import RefusedError
 from emoseg.audio.decoding import available_decoders, decoded
 from emoseg.audio.samples import mono, scaled
 from emoseg.config import SegmentConfig
-from emoseg.errors import AudioError, ConfigError
+from emoseg.errors import AudioError, ConfigError, install_command
 from emoseg.types import Float32, Recording, SegmentBatch
 
 _BLOCK = 1 << 16  # samples of an array that are taken at a time
@@ -248,7 +248,7 @@ class _Sound:
         if len(causes) < len(outcomes):
             return self._error("holds no sound: it has no samples", "empty")
         tried = "; ".join(words for words, _ in outcomes)
-        hint = "; m4a, wma and more formats need PyAV: pip install 'emoseg[av]'" if len(outcomes) == 1 else ""
+        hint = f"; m4a, wma and more formats need PyAV: {install_command('av')}" if len(outcomes) == 1 else ""
         error = self._error(f"cannot be decoded ({tried}){hint}", "decode")
         error.__cause__ = causes[-1]
         return error

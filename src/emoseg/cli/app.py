@@ -20,7 +20,8 @@ import typer
 
 import emoseg
 from emoseg.errors import AudioError, ConfigError, EmosegError
-from emoseg.system.console import drop_output, one_line, printable, put, put_json, show_own_warnings, tell
+from emoseg.system.console import drop_output, put, put_json, show_own_warnings, tell
+from emoseg.system.names import one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emoseg.system.console import json_text, printable
+from emoseg.system.console import json_text
 from emoseg.system.files import write_whole
+from emoseg.system.names import printable
 from emoseg.system.unfinished import unfinished_folder
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from emoseg.emotion import EmotionSpace
 from emoseg.errors import EmosegError
 from emoseg.library.manifest import Failure, Manifest, Settings
 from emoseg.library.tables import SONGS, Part, part_file, part_problem, schemas
-from emoseg.system.console import one_line
+from emoseg.system.names import one_line
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from emoseg.emotion import EmotionSpace
 from emoseg.errors import ConfigError, EmosegError
 from emoseg.library.shards import Shard
 from emoseg.library.tables import SEGMENTS, SONGS, Part, PartFile, readable, song_id
-from emoseg.system.console import one_line
 from emoseg.system.files import require_regular
+from emoseg.system.names import one_line
 
 FORMAT = "emoseg.batch/2"
 MANIFEST_FILE = "manifest.sqlite"

@@ -12,8 +12,9 @@ from emoseg.errors import ConfigError, EmosegError
 from emoseg.library.manifest import MANIFEST_FILE, Manifest
 from emoseg.library.parts import update_tables
 from emoseg.library.run import settings_difference, write_failures, writing
-from emoseg.library.tables import SEGMENTS, SONGS, Part, legible_path, part_file, part_problem
+from emoseg.library.tables import SEGMENTS, SONGS, Part, part_file, part_problem
 from emoseg.system.files import folder_locked, remove_leftovers, work_folder, write_whole
+from emoseg.system.names import valid_text
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _add(merged: Manifest, source: Manifest, sources: list[Manifest]) -> None:
             if db.execute("SELECT 1 FROM songs WHERE song_id = ?", (key,)).fetchone():
                 others = [other.out for other in sources if other is not source and other.holds(key)]
                 raise EmosegError(
-                    f"{source.out} and {others[0]} both hold {legible_path(source.path(key))}: "
+                    f"{source.out} and {others[0]} both hold {valid_text(source.path(key))}: "
                     "only libraries without a recording in common can be merged"
                 )
             marks = ", ".join("?" * (len(song) + 2))

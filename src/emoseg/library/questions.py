@@ -23,8 +23,9 @@ from emoseg.emotion import MOOD_PLACES
 from emoseg.errors import ConfigError, EmosegError, EmosegWarning, MissingExtraError
 from emoseg.library.contents import read_contents
 from emoseg.library.playlist import HEADER, Song, expressible, m3u8, smooth_path
-from emoseg.library.tables import SEGMENTS, SONGS, legible_path, probability_columns, song_id
+from emoseg.library.tables import SEGMENTS, SONGS, probability_columns, song_id
 from emoseg.system.files import require_regular, written_whole
+from emoseg.system.names import valid_text
 from emoseg.types import Float64
 
 _STRETCHES = 8  # of equal length, in which the courses of two songs are compared
@@ -69,7 +70,7 @@ class Library:
         self._db = self._duckdb.connect(":memory:")
         for name in (SONGS, SEGMENTS):
             self._db.register(name, self.contents.table(name))
-        failures = [(legible_path(f.path), f.error_type, f.message) for f in self.contents.failures]
+        failures = [(valid_text(f.path), f.error_type, f.message) for f in self.contents.failures]
         columns = zip(*failures, strict=True) if failures else ([], [], [])
         names = ("path", "type", "message")
         self._db.register(
@@ -234,7 +235,7 @@ class Library:
         files = {row[0]: self.contents.file(row[0]) for row in found.rows}
         rows = [row for row in found.rows if expressible(self.contents.paths[row[0]])]
         if left_out := [row[0] for row in found.rows if not expressible(self.contents.paths[row[0]])]:
-            example = legible_path(self.contents.paths[left_out[0]])
+            example = valid_text(self.contents.paths[left_out[0]])
             warnings.warn(
                 f"{len(left_out)} songs are left out, because a playlist cannot hold a path with a control character, "
                 f"such as {example!r}",
@@ -264,7 +265,7 @@ class Library:
         if not chosen:
             return Answer(("path",), ())
         rows = [
-            (i, legible_path(str(song.path.relative_to(self.contents.root))), song.artist, song.title, *facts.rows[0])
+            (i, valid_text(str(song.path.relative_to(self.contents.root))), song.artist, song.title, *facts.rows[0])
             for i, (song, facts) in enumerate(chosen, 1)
         ]
         return Answer(("nr", "path", "artist", "title", *chosen[0][1].columns), tuple(rows))
@@ -357,7 +358,7 @@ class Library:
                 key = song_id(path.relative_to(self.contents.root).as_posix())
                 if self._ask("SELECT 1 FROM songs WHERE song_id = ?", key).rows:
                     return key
-        song = legible_path(song)
+        song = valid_text(song)
         exact = self._ask("SELECT song_id, path FROM songs WHERE path = ?", song).rows
         found = (
             exact

@@ -36,10 +36,11 @@ from emoseg.library.manifest import (
 )
 from emoseg.library.parts import repair, update_tables
 from emoseg.library.shards import Shard
-from emoseg.library.tables import SEGMENTS, SONGS, legible_path, part_files
+from emoseg.library.tables import SEGMENTS, SONGS, part_files
 from emoseg.library.workers import Setup, StartError, TimeLimit, analyse_all
 from emoseg.system.csv_cells import csv_cell
 from emoseg.system.files import folder_locked, remove_leftovers, write_whole
+from emoseg.system.names import valid_text
 from emoseg.system.progress import Progress, progress
 
 FAILURES_FILE = "failures.csv"
@@ -78,7 +79,7 @@ class BatchReport:
 
     def problems(self, *, most: int) -> list[str]:
         """Return a line for each failure, `most` at most, and one that says where the others are."""
-        lines = [*(legible_path(line) for line in self.unlisted), *(f.message for f in self.failures)]
+        lines = [*(valid_text(line) for line in self.unlisted), *(f.message for f in self.failures)]
         if len(lines) > most:
             lines[most:] = [f"... and {len(lines) - most} more: {self.out / FAILURES_FILE} has all"]
         return lines
@@ -87,7 +88,7 @@ class BatchReport:
         """Return the report for programs."""
         return {
             "schema": "emoseg.batch/1",
-            "out": legible_path(str(self.out)),
+            "out": valid_text(str(self.out)),
             "new": self.changes.new,
             "changed": self.changes.changed,
             "analysed": self.analysed,
@@ -96,10 +97,10 @@ class BatchReport:
             "failed": len(self.failures),
             "gone": self.gone,
             "failures": [
-                {"path": legible_path(f.path), "error": {"type": f.error_type, "message": f.message}}
+                {"path": valid_text(f.path), "error": {"type": f.error_type, "message": f.message}}
                 for f in self.failures
             ],
-            "unlisted": [legible_path(line) for line in self.unlisted],
+            "unlisted": [valid_text(line) for line in self.unlisted],
         }
 
 
@@ -242,7 +243,7 @@ def _sound_manifest(out: Path) -> Manifest | None:
 def settings_difference(ours: Settings, theirs: Settings) -> str | None:
     """Say in what two settings differ that must not; None where they agree."""
     if ours.root != theirs.root:
-        return f"from the folder {legible_path(ours.root)}, not {legible_path(theirs.root)}"
+        return f"from the folder {valid_text(ours.root)}, not {valid_text(theirs.root)}"
     if ours.model != theirs.model:
         return f"with the model {ours.model_name}, and this model ({theirs.model_name}) is not the same"
     if ours.hop_s != theirs.hop_s:
@@ -326,5 +327,5 @@ def write_failures(manifest: Manifest) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["path", "type", "message"])
-    table.writerows(map(csv_cell, (legible_path(f.path), f.error_type, f.message)) for f in failures)
+    table.writerows(map(csv_cell, (valid_text(f.path), f.error_type, f.message)) for f in failures)
     write_whole(file, text.getvalue(), sync=True)

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from emoseg.emotion import EmotionSpace
 from emoseg.errors import AudioError, EmosegError
 from emoseg.system.files import file_checksum, require_regular, written_whole
+from emoseg.system.names import valid_text
 from emoseg.types import Analysis
 
 SONGS, SEGMENTS = "songs", "segments"
@@ -50,11 +51,6 @@ class Part:
 def song_id(path: str) -> str:
     """Return the 16 hexadecimal digits that name a recording in all tables, from its path below the root."""
     return blake2b(os.fsencode(path), digest_size=8).hexdigest()
-
-
-def legible_path(path: str) -> str:
-    r"""Return a path as valid text: bytes that are no UTF-8 become ``\xNN``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def probability_columns(space: EmotionSpace) -> tuple[str, ...]:
@@ -115,7 +111,7 @@ def to_rows(analysis: Analysis, *, path: str, artist: str | None, title: str | N
     """
     wanted = schemas(analysis.space)
     columns = probability_columns(analysis.space)
-    key = {"song_id": song_id(path), "path": legible_path(path)}
+    key = {"song_id": song_id(path), "path": valid_text(path)}
     song = analysis.song
     rows: dict[str, list[dict[str, Any]]] = {
         SONGS: [

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING
 from emoseg.errors import AudioError, EmosegError
 from emoseg.library.manifest import Job, Outcome
 from emoseg.library.names import read_names
-from emoseg.library.tables import legible_path, to_rows
+from emoseg.library.tables import to_rows
 from emoseg.system.files import file_checksum, modified_ns
+from emoseg.system.names import valid_text
 from emoseg.system.parallel import ONE_THREAD, Answer, Start, WorkerProcess
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ class _Crew:
 
 
 def _failed(job: Job, error_type: str, message: str) -> Outcome:
-    told = legible_path(message)
+    told = valid_text(message)
     return Outcome(job.song_id, "failed", job.size, job.mtime_ns, error_type=error_type, message=told)
 
 
@@ -283,7 +284,7 @@ def _analyse(job: Job, path: Path, analyzer: Analyzer) -> Outcome:
     except Exception as error:  # one recording must not end the batch, whatever it does to a decoder
         failure = (type(error).__name__, f"{path}: {type(error).__name__}: {error}")
     error_type, message = failure
-    told = legible_path(message.replace("\n", " "))
+    told = valid_text(message.replace("\n", " "))
     return Outcome(job.song_id, "failed", size, mtime_ns, content, error_type=error_type, message=told)
 
 

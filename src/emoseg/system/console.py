@@ -14,36 +14,9 @@ import warnings
 from typing import Any
 
 from emoseg.errors import EmosegError, EmosegWarning
+from emoseg.system.names import UNSAFE, escape_of, one_line, printable
 
-# Control characters but tab and line feed, line separators, marks that reverse the direction of text, lone surrogates.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LONGEST_LINE = 1000
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    r"""Return text without control characters: each becomes an escape such as ``\x1b``; tab and line feed stay.
-
-    Bytes of file names that are not UTF-8 become ``\xNN``.
-    """
-    return _UNSAFE.sub(_escaped, text)
-
-
-def _escaped(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a file name that is not UTF-8
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-
-
-def valid_text(text: str) -> str:
-    r"""Return text that every reader takes: bytes of file names that are not UTF-8 become ``\xNN``."""
-    return _SURROGATE.sub(_escaped, text)
-
-
-def one_line(text: str) -> str:
-    """Return `printable` text on one line."""
-    return printable(" ".join(text.split()))
 
 
 def put(text: str) -> None:
@@ -72,13 +45,13 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
     except ValueError as error:
         raise EmosegError("the result holds a number that is not finite, which JSON has not") from error
-    return _UNSAFE.sub(_json_escaped, text)
+    return UNSAFE.sub(_json_escaped, text)
 
 
 def _json_escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
     # A lone surrogate is no character, and strict readers refuse it even as an escape: its text form is kept instead.
-    return f"\\{_escaped(match)}" if 0xD800 <= code <= 0xDFFF else f"\\u{code:04x}"
+    return f"\\{escape_of(match)}" if 0xD800 <= code <= 0xDFFF else f"\\u{code:04x}"
 
 
 def put_json(value: Any, *, indent: int | None = None) -> None:

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from emoseg.audio.decoding import available_decoders, sound_digests
 from emoseg.emotion import EmotionSpace
-from emoseg.errors import AudioError, ConfigError
-from emoseg.system.console import printable
+from emoseg.errors import AudioError, ConfigError, install_command
 from emoseg.system.files import file_checksum, work_folder
+from emoseg.system.names import printable
 from emoseg.tags.delta import Difference, difference
 from emoseg.tags.fields import MOOD_FIELD, SongFacts, own_fields
 from emoseg.tags.process import RefusedError, TagProcess
@@ -232,7 +232,7 @@ def _require_same_sound(path: Path, *, old: Path, new: Path) -> None:
     """Refuse a file without tags (`old`) and one with tags in which a decoder does not hear the same."""
     before = sound_digests(old)
     if not before:
-        hint = "" if "pyav" in available_decoders() else "; pip install 'emoseg[av]' reads more formats"
+        hint = "" if "pyav" in available_decoders() else f"; PyAV reads more formats: {install_command('av')}"
         raise AudioError(f"{path}: no decoder reads it, so its sound cannot be compared; left alone{hint}", kind="tags")
     after = sound_digests(new)
     different = [decoder for decoder, digest in before.items() if after.get(decoder) != digest]

@@ -34,7 +34,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from emoseg.system.console import one_line
+from emoseg.system.names import one_line
 from emoseg.tags.fields import PREFIX
 
 MEMORY_BYTES = 512 << 20  # private memory; pictures in tags are the largest that is read

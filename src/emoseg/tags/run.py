@@ -16,8 +16,8 @@ from emoseg.emotion import EmotionSpace
 from emoseg.errors import AudioError, ConfigError, EmosegError
 from emoseg.library.contents import Contents, read_contents
 from emoseg.library.manifest import Manifest
-from emoseg.system.console import one_line
 from emoseg.system.files import file_checksum, folder_locked, modified_ns, remove_leftovers
+from emoseg.system.names import one_line
 from emoseg.tags import SongFacts, TagPlan, TagProcess, UndoFile, plan_tags, undo_tags, write_tags
 from emoseg.tags.replacing import find_file
 from emoseg.tags.undo import UndoEntry, UnreadLine, read_undo

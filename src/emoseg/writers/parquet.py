@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from emoseg.emotion import EmotionSpace
 from emoseg.errors import EmosegError
-from emoseg.system.console import valid_text
 from emoseg.system.files import written_whole
+from emoseg.system.names import valid_text
 from emoseg.types import Analysis, AnalysisFailure
 from emoseg.writers.json_lines import AXES
 

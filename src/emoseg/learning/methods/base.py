@@ -221,7 +221,7 @@ class Method(ABC):
     def require_extra(self) -> None:
         """Raise `MissingExtraError` unless the package that the method needs is installed."""
         if self.extra and find_spec(self.extra[0]) is None:
-            raise MissingExtraError(f"the package {self.extra[0]}", self.extra[1])
+            raise MissingExtraError("this method", self.extra[1])
 
     @abstractmethod
     def fit(self, data: TrainingSet, run: Run) -> MethodFit:
