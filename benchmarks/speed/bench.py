@@ -21,7 +21,7 @@ from emoseg.config import DescriptorsConfig, LearningConfig, LogMelConfig, Segme
 from emoseg.frontends import build_frontend
 from emoseg.learning.methods.inherit import Mixup
 from emoseg.learning.methods.sssl import SelfLearner
-from emoseg.synthesis.corpus import compose
+from emoseg.synthesis.sound import compose
 
 PASSES = 5
 

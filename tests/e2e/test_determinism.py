@@ -26,7 +26,8 @@ from emoseg.config import (
     parse_frontends,
 )
 from emoseg.corpora import load_corpus
-from emoseg.synthesis.corpus import compose, write_corpus
+from emoseg.synthesis.corpus import write_corpus
+from emoseg.synthesis.sound import compose
 from emoseg.training import train
 from emoseg.types import Analysis, Float32
 

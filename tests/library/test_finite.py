@@ -13,7 +13,7 @@ from made import RATE, tone
 from emoseg.analysis.analyzer import Analyzer
 from emoseg.errors import AudioError, EmosegError, ModelError
 from emoseg.frontends import compute_features
-from emoseg.synthesis.corpus import compose
+from emoseg.synthesis.sound import compose
 from emoseg.types import Float32, Recording
 from emoseg.writers import FORMATS, json_lines, write
 

@@ -15,7 +15,7 @@ from emoseg.audio.reader import SegmentReader, as_recording
 from emoseg.config import DescriptorsConfig, SegmentConfig
 from emoseg.errors import AudioError, ConfigError, EmosegError
 from emoseg.frontends import build_frontend
-from emoseg.synthesis.corpus import compose
+from emoseg.synthesis.sound import compose
 from emoseg.types import Float32, Recording, SegmentBatch
 
 RATE = 22050

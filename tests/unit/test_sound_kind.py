@@ -13,7 +13,7 @@ from scipy.signal import lfilter
 from emoseg.analysis.sound_kind import MEASURES, sound_evidence, sound_kinds, speech_measures
 from emoseg.audio.reader import SegmentReader
 from emoseg.config import SegmentConfig
-from emoseg.synthesis.corpus import compose
+from emoseg.synthesis.sound import compose
 from emoseg.types import Float32, Float64, Recording
 
 RATE = 22050

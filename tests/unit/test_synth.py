@@ -11,16 +11,10 @@ import soundfile
 
 from emoseg.emotion import QUADRANTS
 from emoseg.errors import ConfigError, CorpusError
-from emoseg.synthesis.composer import (
-    SCALES,
-    Note,
-    SectionPlan,
-    SongPlan,
-    draw_artist,
-    plan_song,
-    write_score,
-)
-from emoseg.synthesis.corpus import _render, _roster, compose, write_corpus
+from emoseg.synthesis.corpus import _roster, write_corpus
+from emoseg.synthesis.plan import SectionPlan, SongPlan, draw_artist, plan_song
+from emoseg.synthesis.score import SCALES, Note, write_score
+from emoseg.synthesis.sound import compose, render
 from emoseg.types import Float32, Section
 
 RATE = 22050
@@ -226,7 +220,7 @@ def test_notes_sound_at_their_pitch(timbre: str) -> None:
         artist=replace(plan.artist, noise_db=-80, hum_hz=0.0, timbres={**plan.artist.timbres, "lead": timbre}),
         sections=(replace(plan.sections[0], cues=replace(plan.sections[0].cues, vibrato=0.0, roughness=0.0)),),
     )
-    samples = _render(rng, plan, ((Note("lead", 1.0, 5.0, 69, 0.8),),), RATE)
+    samples = render(rng, plan, ((Note("lead", 1.0, 5.0, 69, 0.8),),), RATE)
     power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
     frequency_hz = np.fft.rfftfreq(len(samples), 1 / RATE)
     partial = np.maximum(np.round(frequency_hz / 440), 1)
@@ -245,7 +239,7 @@ def test_sections_sound_at_their_level() -> None:
             replace(second, cues=replace(second.cues, level_db=-2.0)),
         ),
     )
-    samples = _render(np.random.default_rng(0), plan, write_score(np.random.default_rng(1), plan), RATE)
+    samples = render(np.random.default_rng(0), plan, write_score(np.random.default_rng(1), plan), RATE)
     change = round(first.end_s * RATE)
     assert rms_db(samples[change:]) - rms_db(samples[:change]) == pytest.approx(12, abs=2.5)
 
