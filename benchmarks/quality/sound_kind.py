@@ -1,4 +1,4 @@
-"""Fit the weights of `emoseg.analysis.sound_kind` and measure its errors.
+"""Fit the weights of `emoseg.audio.sound_kind` and measure its errors.
 
     python benchmarks/quality/sound_kind.py --music 4Q_FOLDER --speech FOLDER [--speech FOLDER]...
 
@@ -17,9 +17,9 @@ import numpy as np
 from scipy.signal import fftconvolve
 from sklearn.linear_model import LogisticRegression
 
-from emoseg.analysis.sound_kind import MEASURES, SPEECH_ODDS, sound_evidence, sound_kinds, speech_measures
 from emoseg.audio.find import find_recordings
 from emoseg.audio.reader import SegmentReader, read
+from emoseg.audio.sound_kind import MEASURES, SPEECH_ODDS, sound_evidence, sound_kinds, speech_measures
 from emoseg.config import SegmentConfig
 from emoseg.types import Float32, Float64, Recording
 

@@ -33,7 +33,7 @@ from emoseg.errors import ConfigError, EmosegError
 from emoseg.frontends import build_frontend
 from emoseg.learning import require_train_extra
 from emoseg.metrics import calibration_error, macro_f1
-from emoseg.song.model import song_model_arrays
+from emoseg.song.file import song_model_arrays
 from emoseg.system.files import file_checksum, read_text, work_folder
 from emoseg.system.progress import progress
 from emoseg.system.unfinished import claim, unfinished, unfinished_folder

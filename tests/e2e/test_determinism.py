@@ -15,7 +15,7 @@ import soundfile
 import emoseg
 from emoseg.analysis.analyzer import Analyzer
 from emoseg.analysis.model_folder import ModelFolder
-from emoseg.audio import reader as audio
+from emoseg.audio import arrays, stream
 from emoseg.config import (
     ConvNetConfig,
     LearningConfig,
@@ -88,8 +88,8 @@ def test_progress_is_told_in_seconds_of_sound(model: ModelFolder, wav: Path) -> 
 
 def test_a_streamed_file_is_a_whole_one(model: ModelFolder, wav: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Analyzer(model).analyze(wav)
-    monkeypatch.setattr(audio, "_BLOCK", 3001)
-    monkeypatch.setattr(audio, "_LOOKAHEAD", 5 * RATE)  # most of it is handed out before the end is known
+    monkeypatch.setattr(arrays, "_BLOCK", 3001)
+    monkeypatch.setattr(stream, "_LOOKAHEAD", 5 * RATE)  # most of it is handed out before the end is known
     assert same(Analyzer(model).analyze(wav, batch=2), whole)
 
 

@@ -29,7 +29,7 @@ from emoseg.learning.networks import build_network
 from emoseg.learning.pipeline import Learned, learn
 from emoseg.learning.trainer import Trainer
 from emoseg.metrics import auroc
-from emoseg.song.model import song_summaries
+from emoseg.song.statistics import song_summaries
 from emoseg.types import UNLABELLED, Float64, Int64
 
 T = TypeVar("T", bound=Trainer)

@@ -20,7 +20,8 @@ from emoseg.analysis.model_folder import CONFIG_FILE, SEGMENT_FILE, SONG_FILE, M
 from emoseg.config import LogMelConfig, SegmentConfig
 from emoseg.emotion import QUADRANTS
 from emoseg.frontends import build_frontend
-from emoseg.song.model import mean_model, song_model_arrays
+from emoseg.song.file import song_model_arrays
+from emoseg.song.model import mean_model
 from emoseg.system.files import file_checksum
 from emoseg.types import Float32, Int64
 

@@ -18,8 +18,8 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoseg.audio import decoders
-from emoseg.audio import reader as audio
+from emoseg.audio import arrays, decoders, stream
+from emoseg.audio.envelope import Envelope
 from emoseg.audio.find import find_recordings
 from emoseg.audio.reader import SegmentReader, read
 from emoseg.config import SegmentConfig
@@ -217,7 +217,7 @@ def test_neither_block_nor_batch_size_changes_a_byte(
     expected = as_bytes(SegmentReader(source, segment=segment))
     decoded = b"" if suffix == "array" else frames(path, "soundfile")
     for block, batch in ((1000, 64), (4096, 1), (77777, 3), (1 << 24, 5)):
-        monkeypatch.setattr(audio, "_BLOCK", block)
+        monkeypatch.setattr(arrays, "_BLOCK", block)
         monkeypatch.setattr(decoders, "_BLOCK", block)
         assert as_bytes(SegmentReader(source, segment=segment, batch=batch)) == expected
         assert suffix == "array" or frames(path, "soundfile") == decoded
@@ -265,7 +265,7 @@ def test_a_batch_holds_at_least_one_segment() -> None:
 @pytest.mark.parametrize("n", [1, 1999, 2000, 2001, 50000, 131072, 262143])
 def test_peaks_are_the_extremes_of_equal_stretches(n: int) -> None:
     samples = noise(n)
-    envelope = audio._Envelope(2000)
+    envelope = Envelope(2000)
     for part in np.split(samples, sorted(np.random.default_rng(1).integers(0, n, 20))):
         envelope.add(part)
     rows = envelope.rows()
@@ -527,7 +527,7 @@ def test_another_decoder_takes_a_damaged_file_from_its_beginning(tmp_path: Path)
 
 
 def test_no_other_decoder_once_sound_was_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio, "_LOOKAHEAD", RATE)
+    monkeypatch.setattr(stream, "_LOOKAHEAD", RATE)
     path = damaged_flac(tmp_path / "a.flac")
     batches = iter(SegmentReader(path, segment=cut(length_s=1, hop_s=1), batch=1))
     assert [next(batches).start_s.item() for _ in range(2)] == [0.0, 1.0]
@@ -625,7 +625,7 @@ def traced_peak_mb(source: Path, segment: SegmentConfig) -> tuple[float, int, Se
 
 
 def test_memory_does_not_grow_with_the_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio, "_LOOKAHEAD", 1 << 20)  # 4 MiB; as shipped, 64 MiB
+    monkeypatch.setattr(stream, "_LOOKAHEAD", 1 << 20)  # 4 MiB; as shipped, 64 MiB
     minute = noise(60 * 8000)
     with soundfile.SoundFile(tmp_path / "a.wav", "w", 8000, 1, "PCM_16") as file:
         for _ in range(30):

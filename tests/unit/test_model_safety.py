@@ -18,12 +18,14 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 
 from emoseg.analysis.model_folder import BUNDLED, ModelFolder, export_model, load_model, read_card
-from emoseg.analysis.onnx_check import UnsafeGraphError, check_segment_model
+from emoseg.analysis.onnx_check import check_segment_model
+from emoseg.analysis.onnx_messages import UnsafeGraphError
 from emoseg.config import CompareConfig, DescriptorsConfig, LogMelConfig, NetworkConfig, SegmentConfig, TrainConfig
 from emoseg.errors import ConfigError, ModelError
 from emoseg.learning.ensemble import SegmentEnsemble, export_onnx
 from emoseg.learning.networks import ConvNet, Perceptron
-from emoseg.song.model import SongModel, mean_model, song_model_arrays, song_model_from_arrays
+from emoseg.song.file import song_model_arrays, song_model_from_arrays
+from emoseg.song.model import SongModel, mean_model
 from emoseg.types import Float32
 
 FEATURES, LABELS = 608, 4

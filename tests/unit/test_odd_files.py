@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from emoseg.audio.arrays import as_recording
 from emoseg.audio.decoding import stated_duration_s
-from emoseg.audio.reader import SegmentReader, as_recording
+from emoseg.audio.reader import SegmentReader
 from emoseg.config import DescriptorsConfig, SegmentConfig
 from emoseg.errors import AudioError, ConfigError, EmosegError
 from emoseg.frontends import build_frontend

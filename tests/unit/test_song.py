@@ -11,18 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from emoseg.song.model import (
-    PENALTIES,
-    SongModel,
-    fit_mean_model,
-    fit_song_model,
-    mean_model,
-    song_mean,
-    song_model_arrays,
-    song_model_from_arrays,
-    song_statistics,
-    statistics_table,
-)
+from emoseg.song.file import song_model_arrays, song_model_from_arrays
+from emoseg.song.model import SongModel, mean_model
+from emoseg.song.regression import PENALTIES, fit_mean_model, fit_song_model
+from emoseg.song.statistics import song_mean, song_statistics, statistics_table
 from emoseg.types import Float64, Int64
 
 
@@ -127,7 +119,7 @@ def test_a_fit_finds_what_the_mean_cannot_see() -> None:
 
 
 def test_held_out_songs_are_judged_by_models_that_did_not_see_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emoseg.song.model.PENALTIES", (6.0,))
+    monkeypatch.setattr("emoseg.song.regression.PENALTIES", (6.0,))
     rng = np.random.default_rng(3)
     labels = rng.integers(0, 3, 60)
     p, song = songs_of(rng, labels, strength=0.5)
@@ -204,7 +196,7 @@ def test_the_penalty_is_chosen_by_held_out_likelihood(
     fitted = fit_song_model(table, labels, classes=2, folds=folds)
     alone = {}
     for penalty in PENALTIES:
-        monkeypatch.setattr("emoseg.song.model.PENALTIES", (penalty,))
+        monkeypatch.setattr("emoseg.song.regression.PENALTIES", (penalty,))
         alone[penalty] = fit_song_model(table, labels, classes=2, folds=folds)
     scores = {penalty: likelihood(fit.held_out, labels) for penalty, fit in alone.items()}
     assert max(scores, key=lambda penalty: scores[penalty]) == chosen
@@ -213,7 +205,7 @@ def test_the_penalty_is_chosen_by_held_out_likelihood(
 
 
 def test_a_fit_minimises_its_penalised_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emoseg.song.model.PENALTIES", (24.0,))
+    monkeypatch.setattr("emoseg.song.regression.PENALTIES", (24.0,))
     table, labels = swinging_songs()
     model = fit_song_model(table, labels, classes=2, folds=np.arange(80) // 2 % 5).model
     np.testing.assert_allclose(model.mean, table[:, 2:].mean(axis=0))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from emoseg.analysis.sound_kind import MEASURES, sound_evidence, sound_kinds, speech_measures
 from emoseg.audio.reader import SegmentReader
+from emoseg.audio.sound_kind import MEASURES, sound_evidence, sound_kinds, speech_measures
 from emoseg.config import SegmentConfig
 from emoseg.synthesis.sound import compose
 from emoseg.types import Float32, Float64, Recording

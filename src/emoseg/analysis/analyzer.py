@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoseg.analysis.model_folder import DEFAULT_MODEL, ModelFolder, load_model
-from emoseg.analysis.sound_kind import sound_evidence, sound_kinds
 from emoseg.analysis.timeline import course, join_spans
-from emoseg.audio.reader import SegmentReader, as_recording
+from emoseg.audio.arrays import as_recording
+from emoseg.audio.reader import SegmentReader
+from emoseg.audio.sound_kind import sound_evidence, sound_kinds
 from emoseg.emotion import EmotionSpace
 from emoseg.errors import AudioError, ConfigError
 from emoseg.frontends import build_frontend, compute_features
-from emoseg.song.model import song_summaries
+from emoseg.song.statistics import song_summaries
 from emoseg.types import UNSURE, Analysis, Float32, Float64, Recording, SegmentEmotion, SongEmotion
 
 _LEAST_MUSIC = 0.25  # share of the segments; below it a recording is named after what it mostly is

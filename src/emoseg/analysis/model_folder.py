@@ -31,7 +31,8 @@ from emoseg.config import FrontendConfig, SegmentConfig, TimelineConfig, check_f
 from emoseg.emotion import EmotionSpace
 from emoseg.errors import ConfigError, ModelError
 from emoseg.frontends import build_frontend
-from emoseg.song.model import SongModel, song_model_from_arrays
+from emoseg.song.file import song_model_from_arrays
+from emoseg.song.model import SongModel
 from emoseg.system.files import file_checksum, remove_leftovers, work_folder
 from emoseg.types import Float64
 

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emoseg.song.model import standardised
+from emoseg.song.machine import standardised
 
 # Nats for each unit of the temperature's logarithm: decides where the likelihood does not, and changes an
 # estimated rate by no more than a few hundredths elsewhere.

@@ -17,7 +17,9 @@ from emoseg.errors import EmosegError
 from emoseg.learning.cross_fit import song_parts
 from emoseg.learning.methods import METHODS
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run, TrainingSet
-from emoseg.song.model import SongModel, fit_mean_model, fit_song_model, statistics_table, with_base
+from emoseg.song.model import SongModel
+from emoseg.song.regression import fit_mean_model, fit_song_model
+from emoseg.song.statistics import statistics_table, with_base
 from emoseg.types import UNLABELLED, Float64, Int64
 
 

@@ -22,7 +22,7 @@ from emoseg.config import LearningConfig
 from emoseg.errors import EmosegError
 from emoseg.learning import semisup
 from emoseg.learning.networks import SegmentNetwork, build_network
-from emoseg.song.model import song_mean
+from emoseg.song.statistics import song_mean
 from emoseg.types import UNLABELLED, Float64, Int64
 
 State = dict[str, NDArray[Any]]

@@ -24,7 +24,7 @@ from emoseg.errors import MissingExtraError
 from emoseg.learning.cross_fit import LearningSet, SegmentFit, cross_fit
 from emoseg.learning.ensemble import SegmentEnsemble, build_ensemble
 from emoseg.learning.trainer import Trainer, evaluation_batches
-from emoseg.song.model import SongBase
+from emoseg.song.blend import SongBase
 from emoseg.types import UNLABELLED, Float64, Int64
 
 

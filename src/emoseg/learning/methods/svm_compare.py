@@ -15,7 +15,8 @@ from emoseg.learning.cross_fit import song_parts
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run, TrainingSet
 from emoseg.learning.methods.whole_song import clean_of_songs
 from emoseg.metrics import macro_f1
-from emoseg.song.model import fit_temperature, song_summaries
+from emoseg.song.regression import fit_temperature
+from emoseg.song.statistics import song_summaries
 from emoseg.types import UNLABELLED, Float64, Int64
 
 COSTS = (0.3, 1.0, 3.0, 10.0, 30.0)

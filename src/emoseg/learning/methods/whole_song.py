@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Predictor, Run, TrainingSet, joined
 from emoseg.learning.methods.inherit import Mixup
-from emoseg.song.model import song_mean, song_summaries
+from emoseg.song.statistics import song_mean, song_summaries
 from emoseg.types import UNLABELLED, Float64, Int64
 
 

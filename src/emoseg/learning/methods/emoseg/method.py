@@ -15,17 +15,10 @@ from emoseg.learning.cross_fit import SegmentFit, song_parts
 from emoseg.learning.label_noise import estimate_noise_rate, smoothed, song_consensus
 from emoseg.learning.methods.base import Method, MethodFit, Prediction, Predictor, Run, TrainingSet, joined
 from emoseg.learning.methods.inherit import Mixup, UnwatchedMixup
-from emoseg.song.model import (
-    SongBase,
-    SongBlend,
-    SongMachine,
-    fit_temperature,
-    gaussian_kernel,
-    given_likelihood,
-    song_mean,
-    song_summaries,
-    standardised,
-)
+from emoseg.song.blend import SongBase, SongBlend
+from emoseg.song.machine import SongMachine, gaussian_kernel, standardised
+from emoseg.song.regression import fit_temperature, given_likelihood
+from emoseg.song.statistics import song_mean, song_summaries
 from emoseg.types import UNLABELLED, Float64, Int64
 
 # Below this share of wrong labels nothing is relearnt: it is what chance makes of clean labels.

@@ -1,0 +1,63 @@
+"""Support vector machines on whole songs, one for each pair of labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from emoseg.types import Float64
+
+
+@dataclass(frozen=True)
+class SongMachine:
+    """Support vector machines on summaries of whole songs, one for each pair of labels, that vote.
+
+    Parameters
+    ----------
+    mean, scale : array, shape (F,)
+        Standardisation of the summaries.
+    relevance : array, shape (F,)
+        What each standardised summary is multiplied by.
+    gamma : float
+        Of the kernel ``exp(-gamma |x - y|^2)`` on weighted summaries.
+    support : array, shape (M, F)
+        Weighted summaries of the training songs that bear on a vote.
+    weights : array, shape (M, P)
+        Of each support vector in each pair's machine; pairs in the order of `itertools.combinations`.
+    bias : array, shape (P,)
+    """
+
+    mean: Float64
+    scale: Float64
+    relevance: Float64
+    gamma: float
+    support: Float64
+    weights: Float64
+    bias: Float64
+
+    def votes(self, summaries: Float64) -> Float64:
+        """Return for each label the sum of the votes of its pairs, each in (-1, 1): shape (N, K).
+
+        A vote is ``tanh(3 d)`` of the decision d: nearly a hard vote outside the margin, and none on the border.
+        """
+        x = standardised(summaries, self.mean, self.scale) * self.relevance
+        decisions = np.tanh(3 * (gaussian_kernel(x, self.support, self.gamma) @ self.weights + self.bias))
+        classes = round((1 + np.sqrt(1 + 8 * len(self.bias))) / 2)
+        votes = np.zeros((len(x), classes))
+        for p, (i, j) in enumerate(combinations(range(classes), 2)):
+            votes[:, i] += decisions[:, p]
+            votes[:, j] -= decisions[:, p]
+        return votes
+
+
+def standardised(summaries: Float64, mean: Float64, scale: Float64) -> Float64:
+    """Return ``(summaries - mean) / scale``, cut at +-5: a song unlike any other must not be unlike all the same."""
+    return np.clip((summaries - mean) / scale, -5, 5)
+
+
+def gaussian_kernel(first: Float64, second: Float64, gamma: float) -> Float64:
+    """Return ``exp(-gamma |x - y|^2)`` for all pairs of rows, shape (N, M)."""
+    squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1) - 2 * first @ second.T
+    return np.exp(-gamma * np.maximum(squares, 0))
