@@ -19,7 +19,7 @@ from emoseg.corpora.segments import load_segments
 from emoseg.corpora.splits import song_folds
 from emoseg.corpora.tables import read_table
 from emoseg.emotion import QUADRANTS
-from emoseg.errors import CorpusError
+from emoseg.errors import ConfigError, CorpusError
 from emoseg.types import Section
 
 
@@ -31,7 +31,7 @@ def messages(corpus: Corpus, severity: str) -> list[str]:
 
 
 def test_the_contract_covers_every_registered_corpus() -> None:
-    assert set(BUILDERS) == set(CORPORA)
+    assert set(BUILDERS) == set(CORPORA.names())
 
 
 @pytest.mark.parametrize("name", list(BUILDERS))
@@ -73,10 +73,17 @@ def test_an_empty_folder_is_no_corpus(name: str, tmp_path: Path) -> None:
         load_corpus(f"{name}:{tmp_path}")
 
 
-@pytest.mark.parametrize("spec", ["4q", "4q:", ":/tmp", "4Q:/tmp", "nope:/tmp", ""])
+@pytest.mark.parametrize("spec", ["4q", "4q:", ":/tmp", ""])
 def test_a_bad_spec_says_what_a_spec_is(spec: str) -> None:
     with pytest.raises(CorpusError, match=rf"corpus '{spec}': must be NAME:PATH with NAME one of 4q, pmemo, emomusic"):
         load_corpus(spec)
+
+
+def test_an_unknown_corpus_is_one_line_with_the_closest_name() -> None:
+    with pytest.raises(ConfigError, match=r"^corpus '4Q': must be one of 4q, pmemo, .*; did you mean '4q'\?$"):
+        load_corpus("4Q:/tmp")
+    with pytest.raises(ConfigError, match=r"^corpus 'nope': must be one of 4q, pmemo, .*, synth$"):
+        load_corpus("nope:/tmp")
 
 
 def test_a_missing_path_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from packages import make_package
 
 from emoseg.errors import ConfigError, EmosegWarning
 from emoseg.registry import Registry
@@ -28,19 +29,10 @@ def value_in_worker(name: str) -> float:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Return a function that installs a distribution: its entry points, and a module of the same name."""
-    monkeypatch.syspath_prepend(tmp_path)
+    """Return a function that installs a package: its entry points, and a module of the same name."""
 
-    def put(dist: str, points: dict[str, str], code: str = "") -> None:
-        folder = tmp_path / dist
-        folder.mkdir()
-        (folder / f"{dist}.py").write_text(code)
-        info = folder / f"{dist}-1.2.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: 1.2\n")
-        lines = [f"{name} = {value}" for name, value in points.items()]
-        (info / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines]))
-        monkeypatch.syspath_prepend(folder)
+    def put(name: str, points: dict[str, str], code: str = "") -> None:
+        monkeypatch.syspath_prepend(make_package(tmp_path, name, {GROUP: points}, code))
 
     return put
 

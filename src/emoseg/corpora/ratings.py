@@ -49,6 +49,10 @@ class Scale:
         """Inverse of `normalise`."""
         return value * (self.high - self.low) / 2 + self.middle
 
+    def normalise_sd(self, sd: float) -> float:
+        """Map a standard deviation on the scale to one on [-1, 1]."""
+        return sd / ((self.high - self.low) / 2)
+
     def check(self, value: float) -> float:
         """Return the value.
 

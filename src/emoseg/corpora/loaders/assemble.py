@@ -17,6 +17,7 @@ from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.problems import Problem, counted
 from emoseg.corpora.ratings import Rating, RatingRule, RatingsOverTime, Scale, rated_space, rating_rule
 from emoseg.corpora.splits import shared_groups
+from emoseg.corpora.tables import read_table
 from emoseg.emotion import QUADRANTS, EmotionSpace
 from emoseg.errors import CorpusError
 from emoseg.types import Section
@@ -142,7 +143,7 @@ def assemble(
     facts: CorpusFacts,
     options: CorpusOptions,
     problems: Iterable[Problem] = (),
-    audio: Path | None = None,
+    audio: str | None = None,
     key: Callable[[Path], str] = lambda path: path.stem,
     published: str = "songs",
 ) -> Corpus:
@@ -160,15 +161,16 @@ def assemble(
     options : CorpusOptions
     problems : iterable of Problem
         Found in the tables.
-    audio : Path, optional
-        Folder of the recordings, searched with its sub-folders; default the root. The user's option goes over it.
+    audio : str, optional
+        Sub-folder of the root with the recordings, at any depth; the root itself where there is none. The user's option
+        takes precedence.
     key : callable
         The stem of a recording as the tables have it.
     published : str
         What the published number counts.
     """
     found = [*problems, *_repeated(root, entries), *_few(root, entries, facts, published)]
-    folder = options.audio or audio or root
+    folder = options.audio or (root / audio if audio and (root / audio).is_dir() else root)
     recordings = _recordings(folder, key, found)
     kept, excluded = _by_margin(root, entries, labelling, options, found)
     songs: list[Song] = []
@@ -269,11 +271,35 @@ def _unannotated(folder: Path, paths: Sequence[Path]) -> list[Problem]:
     return [Problem("warning", f"{folder}: {len(paths)} recordings have no annotation and are left out {first}")]
 
 
-def by_id(rows: Iterable[Mapping[str, str]], column: str) -> dict[str, Mapping[str, str]]:
-    """Return rows by the id in a column; of several with one id, the first."""
+def details_by_id(
+    table: Path,
+    column: str,
+    *,
+    columns: Sequence[str],
+    optional: Sequence[str] = (),
+    missing: str,
+    problems: list[Problem],
+) -> dict[str, Mapping[str, str]]:
+    """Return the rows of a table with more about the songs, such as their artists, by the id in a column.
+
+    Parameters
+    ----------
+    table : Path
+    column : str
+        Column of the ids; of several rows with one id the first counts.
+    columns, optional : sequence of str
+        Further columns that must be there, and those that may be.
+    missing : str
+        What follows if there is no such table, for the warning among the problems; the result is then empty.
+    problems : list of Problem
+    """
+    if not table.is_file():
+        problems.append(Problem("warning", f"{table}: is not there: {missing}"))
+        return {}
+    rows = read_table(table, columns=[column, *columns], optional=optional, problems=problems)
     found: dict[str, Mapping[str, str]] = {}
-    for row in rows:
-        found.setdefault(row[column], row)
+    for row in rows.values():
+        found.setdefault(row[column.lower()], row)
     return found
 
 

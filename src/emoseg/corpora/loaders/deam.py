@@ -15,12 +15,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from emoseg.corpora.base import Corpus, CorpusFacts
+from emoseg.corpora.kinds import RATING_OPTIONS, CorpusKind
 from emoseg.corpora.loaders.assemble import Entry, assemble, rated_labels, require_layout
-from emoseg.corpora.loaders.timeseries import HOLD_S, tell_unlabelled, wide_tables
+from emoseg.corpora.loaders.rated_tables import HOLD_S, song_ratings, warn_unlabelled, wide_tables
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.problems import Problem
-from emoseg.corpora.ratings import Rating, Scale
-from emoseg.corpora.tables import numbers, read_table
+from emoseg.corpora.ratings import Scale
+from emoseg.corpora.tables import read_table
 
 AVERAGED = "annotations averaged per song"
 PLACES = [f"{above}{AVERAGED}" for above in ("annotations/", "DEAM_Annotations/annotations/", "")]
@@ -52,22 +53,19 @@ def load_deam(root: Path, options: CorpusOptions) -> Corpus:
     artists = _artists(root, problems)
     entries = []
     for table in tables:
-        for line, row in read_table(table, columns=["song_id", *_MEAN, *_STD], problems=problems).items():
-            song = row["song_id"]
-            where = f"{table}: row {line}, song {song}"
-            means = numbers(row, _MEAN, where=where, problems=problems, check=SCALE.check)
-            spread = numbers(row, _STD, where=where, problems=problems) if means else None
-            if means and spread:
-                rating = Rating(*map(SCALE.normalise, means), *(sd / 4 for sd in spread))  # half the scale is 4 wide
-                split = _split(song)
-                length_s = CLIP_S if split == "development" else None
-                found = over_time.get(song)
-                entries.append(
-                    Entry(song, None, rating, artists.get(song), split, over_time=found, published_s=length_s)
-                )
-    tell_unlabelled(dynamic / "valence.csv", over_time, (entry.id for entry in entries), problems)
+        for song, rating in song_ratings(
+            table, song="song_id", means=_MEAN, spreads=_STD, scale=SCALE, problems=problems
+        ):
+            split = _split(song)
+            length_s = CLIP_S if split == "development" else None
+            over = over_time.get(song)
+            entries.append(Entry(song, None, rating, artists.get(song), split, over_time=over, published_s=length_s))
+    warn_unlabelled(dynamic / "valence.csv", over_time, (entry.id for entry in entries), problems)
     labelling = rated_labels(entries, scale=SCALE, options=options)
     return assemble("deam", root, entries, labelling, facts=FACTS, options=options, problems=problems)
+
+
+KIND = CorpusKind(load_deam, RATING_OPTIONS)
 
 
 def _split(song: str) -> str | None:

@@ -12,16 +12,15 @@ M. Soleymani, M. N. Caro, E. M. Schmidt, C.-Y. Sha, Y.-H. Yang. 1000 songs for e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from emoseg.corpora.base import Corpus, CorpusFacts
-from emoseg.corpora.loaders.assemble import Entry, assemble, by_id, rated_labels, require_layout
-from emoseg.corpora.loaders.timeseries import HOLD_S, tell_unlabelled, wide_tables
+from emoseg.corpora.kinds import RATING_OPTIONS, CorpusKind
+from emoseg.corpora.loaders.assemble import Entry, assemble, details_by_id, rated_labels, require_layout
+from emoseg.corpora.loaders.rated_tables import HOLD_S, song_ratings, warn_unlabelled, wide_tables
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.problems import Problem
-from emoseg.corpora.ratings import Rating, Scale
-from emoseg.corpora.tables import numbers, read_table
+from emoseg.corpora.ratings import Scale
 
 STATIC = "annotations/static_annotations.csv"
 SCALE, DYNAMIC_SCALE = Scale(1.0, 9.0), Scale(-1.0, 1.0)
@@ -39,8 +38,8 @@ _MEAN, _STD = ("mean_valence", "mean_arousal"), ("std_valence", "std_arousal")
 def load_emomusic(root: Path, options: CorpusOptions) -> Corpus:
     """Load EiM from the folder that holds ``annotations`` and ``clips_45seconds``."""
     static = require_layout(root, "emomusic", STATIC)
-    problems: list[Problem] = []
     dynamic = static.with_name("valence_cont_average.csv")
+    problems: list[Problem] = []
     over_time = wide_tables(
         dynamic,
         static.with_name("arousal_cont_average.csv"),
@@ -48,28 +47,29 @@ def load_emomusic(root: Path, options: CorpusOptions) -> Corpus:
         hold_s=HOLD_S,
         problems=problems,
     )
-    info = _info(static.with_name("songs_info.csv"), problems)
+    info = details_by_id(
+        static.with_name("songs_info.csv"),
+        "song_id",
+        columns=["Artist", SPLIT],
+        missing="artists and official parts unknown",
+        problems=problems,
+    )
     entries = []
-    for line, row in read_table(static, columns=["song_id", *_MEAN, *_STD], problems=problems).items():
-        song = row["song_id"]
-        where = f"{static}: row {line}, song {song}"
-        means = numbers(row, _MEAN, where=where, problems=problems, check=SCALE.check)
-        spread = numbers(row, _STD, where=where, problems=problems) if means else None
-        if means and spread:
-            about = info.get(song, {})
-            rating = Rating(*map(SCALE.normalise, means), *(sd / 4 for sd in spread))  # half the scale is 4 wide
-            artist, split = about.get("artist"), about.get(SPLIT)
-            entries.append(Entry(song, None, rating, artist, split, over_time=over_time.get(song), published_s=CLIP_S))
-    tell_unlabelled(dynamic, over_time, (entry.id for entry in entries), problems)
-    labelling = rated_labels(entries, scale=SCALE, options=options)
-    clips = root / "clips_45seconds"
-    folder = clips if clips.is_dir() else root
-    return assemble("emomusic", root, entries, labelling, facts=FACTS, options=options, problems=problems, audio=folder)
+    for song, rating in song_ratings(static, song="song_id", means=_MEAN, spreads=_STD, scale=SCALE, problems=problems):
+        about = info.get(song, {})
+        artist, split = about.get("artist"), about.get(SPLIT)
+        entries.append(Entry(song, None, rating, artist, split, over_time=over_time.get(song), published_s=CLIP_S))
+    warn_unlabelled(dynamic, over_time, (entry.id for entry in entries), problems)
+    return assemble(
+        "emomusic",
+        root,
+        entries,
+        rated_labels(entries, scale=SCALE, options=options),
+        facts=FACTS,
+        options=options,
+        problems=problems,
+        audio="clips_45seconds",
+    )
 
 
-def _info(table: Path, problems: list[Problem]) -> dict[str, Mapping[str, str]]:
-    if not table.is_file():
-        problems.append(Problem("warning", f"{table}: is not there: artists and official parts unknown"))
-        return {}
-    rows = read_table(table, columns=["song_id", "Artist", SPLIT], problems=problems)
-    return by_id(rows.values(), "song_id")
+KIND = CorpusKind(load_emomusic, RATING_OPTIONS)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from emoseg.audio.find import find_recordings
 from emoseg.corpora.base import Corpus, CorpusFacts
+from emoseg.corpora.kinds import LABEL_OPTIONS, CorpusKind
 from emoseg.corpora.loaders.assemble import Entry, Labelling, assemble, majority, quadrant_labels, side_of
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.problems import Problem, counted
@@ -65,6 +66,9 @@ def load_emopia(root: Path, options: CorpusOptions) -> Corpus:
     return assemble(
         "emopia", root, entries, labelling, facts=FACTS, options=options, problems=problems, published="clips"
     )
+
+
+KIND = CorpusKind(load_emopia, LABEL_OPTIONS | {"labels"})
 
 
 def _whole(label: str, labelling: Labelling) -> tuple[Section, ...]:

@@ -13,11 +13,11 @@ Computing 11(4), 2020.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from emoseg.corpora.base import Corpus, CorpusFacts
-from emoseg.corpora.loaders.assemble import Entry, assemble, by_id, quadrant_labels, require_layout
+from emoseg.corpora.kinds import LABEL_OPTIONS, CorpusKind
+from emoseg.corpora.loaders.assemble import Entry, assemble, details_by_id, quadrant_labels, require_layout
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.problems import Problem
 from emoseg.corpora.tables import number, read_table
@@ -39,7 +39,14 @@ def load_fourq(root: Path, options: CorpusOptions) -> Corpus:
     table = require_layout(root, "4q", ANNOTATIONS)
     problems: list[Problem] = []
     annotations = read_table(table, columns=["Song", "Quadrant"], problems=problems).values()
-    metadata = _metadata(root / METADATA, problems)
+    metadata = details_by_id(
+        root / METADATA,
+        "Song",
+        columns=["Artist"],
+        optional=["PQuad"],
+        missing="artists unknown, folds go by song",
+        problems=problems,
+    )
     entries = []
     for row in annotations:
         song, label = row["song"], row["quadrant"]
@@ -60,11 +67,7 @@ def load_fourq(root: Path, options: CorpusOptions) -> Corpus:
     return corpus.with_problems(wrong)
 
 
-def _metadata(table: Path, problems: list[Problem]) -> dict[str, Mapping[str, str]]:
-    if not table.is_file():
-        problems.append(Problem("warning", f"{table.parent}: no {table.name}: artists unknown, folds go by song"))
-        return {}
-    return by_id(read_table(table, columns=["Song", "Artist"], optional=["PQuad"], problems=problems).values(), "song")
+KIND = CorpusKind(load_fourq, LABEL_OPTIONS)
 
 
 def _soft(label: str, share: str, where: str, problems: list[Problem]) -> dict[str, float] | None:

@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from emoseg.corpora.base import Corpus, CorpusFacts
+from emoseg.corpora.kinds import LABEL_OPTIONS, CorpusKind
 from emoseg.corpora.loaders.assemble import Entry, Labelling, assemble, quadrant_labels, require_layout
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.problems import Problem, counted
@@ -92,6 +93,9 @@ def load_moodtheme(root: Path, options: CorpusOptions) -> Corpus:
         excluded={**corpus.excluded, **({reason: unlabelled} if unlabelled else {})},
         unannotated=tuple(path for path in corpus.unannotated if path.stem.removesuffix(".low") not in known),
     )
+
+
+KIND = CorpusKind(load_moodtheme, LABEL_OPTIONS)
 
 
 _Tracks = tuple[dict[str, tuple[str, ...]], dict[str, str], dict[str, str], dict[str, str]]

@@ -11,12 +11,12 @@ K. Zhang, H. Zhang, S. Li, C. Yang, L. Sun. The PMEmo dataset for music emotion 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from emoseg.corpora.base import Corpus, CorpusFacts
-from emoseg.corpora.loaders.assemble import Entry, assemble, by_id, rated_labels, require_layout
-from emoseg.corpora.loaders.timeseries import HOLD_S, long_table, tell_unlabelled
+from emoseg.corpora.kinds import RATING_OPTIONS, CorpusKind
+from emoseg.corpora.loaders.assemble import Entry, assemble, details_by_id, rated_labels, require_layout
+from emoseg.corpora.loaders.rated_tables import HOLD_S, long_table, song_ratings, warn_unlabelled
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.problems import Problem, counted
 from emoseg.corpora.ratings import Rating, Scale
@@ -37,36 +37,40 @@ _STD = ("Valence(std)", "Arousal(std)")
 def load_pmemo(root: Path, options: CorpusOptions) -> Corpus:
     """Load PMEmo from the folder that holds ``annotations`` and ``chorus``."""
     static = require_layout(root, "pmemo", STATIC)
+    dynamic = static.with_name("dynamic_annotations.csv")
     problems: list[Problem] = []
     spread = _spread(static.with_name("static_annotations_std.csv"), problems)
-    dynamic = static.with_name("dynamic_annotations.csv")
     over_time = long_table(
         dynamic, song="musicId", time_s="frameTime", values=_MEAN, scale=SCALE, hold_s=HOLD_S, problems=problems
     )
-    metadata = _metadata(root / "metadata.csv", problems)
+    metadata = details_by_id(
+        root / "metadata.csv",
+        "musicId",
+        columns=["artist"],
+        optional=["duration"],
+        missing="artists unknown, folds go by song",
+        problems=problems,
+    )
     entries = []
-    for line, row in read_table(static, columns=["musicId", *_MEAN], problems=problems).items():
-        song = row["musicid"]
-        where = f"{static}: row {line}, song {song}"
-        if means := numbers(row, _MEAN, where=where, problems=problems, check=SCALE.check):
-            rating = Rating(*map(SCALE.normalise, means), *spread.get(song, (None, None)))
-            about = metadata.get(song, {})
-            artist, length_s = about.get("artist"), _duration_s(about.get("duration", ""))
-            entries.append(
-                Entry(song, rating=rating, artist=artist, over_time=over_time.get(song), published_s=length_s)
-            )
-    tell_unlabelled(dynamic, over_time, (entry.id for entry in entries), problems)
+    for song, mean in song_ratings(static, song="musicId", means=_MEAN, scale=SCALE, problems=problems):
+        about = metadata.get(song, {})
+        rating = Rating(mean.valence, mean.arousal, *spread.get(song, (None, None)))
+        artist, length_s = about.get("artist"), _duration_s(about.get("duration", ""))
+        entries.append(Entry(song, None, rating, artist, over_time=over_time.get(song), published_s=length_s))
+    warn_unlabelled(dynamic, over_time, (entry.id for entry in entries), problems)
     unrated = sorted(set(metadata) - {entry.id for entry in entries})
     if unrated:
         message = f"{root / 'metadata.csv'}: {len(unrated)} of {len(metadata)} songs are not rated {counted(unrated)}"
         problems.append(Problem("warning", message))
     labelling = rated_labels(entries, scale=SCALE, options=options)
-    chorus = root / "chorus"
-    folder = chorus if chorus.is_dir() else root
-    return assemble("pmemo", root, entries, labelling, facts=FACTS, options=options, problems=problems, audio=folder)
+    return assemble("pmemo", root, entries, labelling, facts=FACTS, options=options, problems=problems, audio="chorus")
+
+
+KIND = CorpusKind(load_pmemo, RATING_OPTIONS)
 
 
 def _spread(table: Path, problems: list[Problem]) -> dict[str, tuple[float, float]]:
+    """Return the standard deviations of valence and arousal by song, on [-1, 1]."""
     if not table.is_file():
         problems.append(Problem("warning", f"{table}: is not there: songs have no soft label"))
         return {}
@@ -74,20 +78,12 @@ def _spread(table: Path, problems: list[Problem]) -> dict[str, tuple[float, floa
     for line, row in read_table(table, columns=["musicId", *_STD], problems=problems).items():
         where = f"{table}: row {line}, song {row['musicid']}"
         if found := numbers(row, _STD, where=where, problems=problems):
-            spread[row["musicid"]] = (2 * found[0], 2 * found[1])  # the scale from 0 to 1 becomes one from -1 to 1
+            spread[row["musicid"]] = (SCALE.normalise_sd(found[0]), SCALE.normalise_sd(found[1]))
     return spread
 
 
-def _metadata(table: Path, problems: list[Problem]) -> dict[str, Mapping[str, str]]:
-    if not table.is_file():
-        problems.append(Problem("warning", f"{table}: is not there: artists unknown, folds go by song"))
-        return {}
-    rows = read_table(table, columns=["musicId", "artist"], optional=["duration"], problems=problems)
-    return by_id(rows.values(), "musicid")
-
-
 def _duration_s(text: str) -> float | None:
-    """Return how long a chorus is; only a hint for the check, so a cell that is no number is none."""
+    """Return the length of a chorus; None for a cell without a number, because it only serves the check."""
     try:
         return number(text)
     except ValueError:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from emoseg.corpora.base import Corpus
+from emoseg.corpora.kinds import CorpusKind
 from emoseg.corpora.loaders.user import load_csv
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.problems import Problem
@@ -52,3 +53,6 @@ def load_synth(root: Path, options: CorpusOptions) -> Corpus:
         problems=(*corpus.problems, *untold),
         licence="Apache-2.0 (synthesised by emoseg)",
     )
+
+
+KIND = CorpusKind(load_synth, frozenset({"split"}))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from emoseg.audio.find import find_recordings
 from emoseg.corpora.base import Corpus, Song, make_corpus
+from emoseg.corpora.kinds import CorpusKind
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.problems import Problem
 from emoseg.corpora.splits import shared_groups
@@ -61,6 +62,10 @@ def load_csv(table: Path, options: CorpusOptions) -> Corpus:
         problems.append(Problem("warning", f"{table}: no artist column: folds go by song only"))
     problems += shared_groups([(song.split, song.artist) for song in songs], where=str(table))
     return make_corpus("csv", table, songs, problems=problems)
+
+
+FOLDER = CorpusKind(load_folder, frozenset())
+CSV = CorpusKind(load_csv, frozenset({"split", "audio"}))
 
 
 def _fault(path: Path) -> str:

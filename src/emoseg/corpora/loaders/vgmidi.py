@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from emoseg.corpora.base import Corpus, CorpusFacts
+from emoseg.corpora.kinds import RATING_OPTIONS, CorpusKind
 from emoseg.corpora.loaders.assemble import Entry, Labelling, assemble, rated_labels, require_layout
 from emoseg.corpora.options import CorpusOptions
 from emoseg.corpora.problems import Problem, counted
@@ -60,6 +61,9 @@ def load_vgmidi(root: Path, options: CorpusOptions) -> Corpus:
     return assemble(
         "vgmidi", root, entries, labelling, facts=FACTS, options=options, problems=problems, published="pieces"
     )
+
+
+KIND = CorpusKind(load_vgmidi, RATING_OPTIONS)
 
 
 def _read(table: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,4 +1,8 @@
-"""Ratings over time from the two kinds of tables in use: a row a moment, or a row a song and a column a moment."""
+"""Tables of ratings as data sets publish them.
+
+`song_ratings` reads one rating per song. Ratings over time come in two layouts: `long_table` reads one row per moment,
+`wide_tables` one row per song with one column per moment.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,49 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from emoseg.corpora.problems import Problem, counted
-from emoseg.corpora.ratings import LONGEST_S, RatingsOverTime, Scale
+from emoseg.corpora.ratings import LONGEST_S, Rating, RatingsOverTime, Scale
 from emoseg.corpora.tables import number, numbers, read_table
 
 HOLD_S = 0.5
 """All data sets rated over time give two means a second."""
 
 _SAMPLE = re.compile(r"sample_(\d+)ms")
+
+
+def song_ratings(
+    table: Path,
+    *,
+    song: str,
+    means: Sequence[str],
+    spreads: Sequence[str] = (),
+    scale: Scale,
+    problems: list[Problem],
+) -> list[tuple[str, Rating]]:
+    """Return the ids of songs and their ratings, in the order of a table with one row per song.
+
+    Parameters
+    ----------
+    table : Path
+    song : str
+        Column of the ids.
+    means : sequence of str
+        Columns of mean valence and mean arousal, in this order.
+    spreads : sequence of str
+        Columns of their standard deviations over listeners; empty if the table has none.
+    scale : Scale
+    problems : list of Problem
+        Receives an error for every row that cannot be used; that song is left out.
+    """
+    rated = []
+    for line, row in read_table(table, columns=[song, *means, *spreads], problems=problems).items():
+        name = row[song.lower()]
+        where = f"{table}: row {line}, song {name}"
+        values = numbers(row, means, where=where, problems=problems, check=scale.check)
+        deviations = numbers(row, spreads, where=where, problems=problems) if values else None
+        if values and deviations is not None:
+            rating = Rating(*map(scale.normalise, values), *map(scale.normalise_sd, deviations))
+            rated.append((name, rating))
+    return rated
 
 
 def long_table(
@@ -72,7 +112,7 @@ def wide_tables(
     return found
 
 
-def tell_unlabelled(
+def warn_unlabelled(
     table: Path, over_time: Mapping[str, RatingsOverTime], labelled: Iterable[str], problems: list[Problem]
 ) -> None:
     """Warn of songs that are rated over time but not as a whole: they have no label, and are not among the songs."""
