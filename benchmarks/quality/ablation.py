@@ -24,7 +24,7 @@ from emoseg.config import TrainConfig
 from emoseg.corpora import load_corpus
 from emoseg.corpora.segments import load_segments
 from emoseg.evaluation import jobs
-from emoseg.evaluation.injected_noise import NoiseSpec
+from emoseg.evaluation.injected_noise import InjectedNoise
 from emoseg.evaluation.protocol import Protocol
 from emoseg.learning.cross_fit import SegmentFit
 from emoseg.learning.methods.base import Run
@@ -103,15 +103,15 @@ def run_fold(corpus: str, condition: str, seed: int, fold: int) -> dict[str, tup
     loaded = load_corpus(corpus)
     segments = load_segments(loaded, config, workers=1, quiet=True)
     features = {name: np.asarray(table) for name, table in segments.table.features.items()}
-    data = jobs.JobData(features, segments, len(loaded.space.labels))
+    data = jobs.TrialData(features, segments, len(loaded.space.labels))
     noise, fraction = CONDITIONS[condition]
-    protocol = Protocol(("emoseg",), FOLDS, 1, noise=NoiseSpec.parse(noise), fraction=fraction)
+    protocol = Protocol(("emoseg",), FOLDS, 1, noise=InjectedNoise.parse(noise), fraction=fraction)
     found = {}
     with first_learnt_once({}):
         for name, leave_out in PARTS.items():
             with ExitStack() as stack:
                 leave_out(stack)
-                outcome = jobs.run_job(jobs.Job("emoseg", seed, fold, protocol, config), data)
+                outcome = jobs.run_trial(jobs.Trial("emoseg", seed, fold, protocol, config), data)
             found[name] = outcome.test, outcome.song, outcome.detection.get("auroc", float("nan"))
     return found
 

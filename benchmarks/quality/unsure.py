@@ -13,7 +13,7 @@ import numpy as np
 from emoseg.config import TimelineConfig, TrainConfig
 from emoseg.corpora import load_corpus
 from emoseg.corpora.segments import load_segments
-from emoseg.evaluation.jobs import Job, run_all
+from emoseg.evaluation.jobs import Trial, run_all
 from emoseg.evaluation.protocol import Protocol
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     corpus, config = load_corpus(sys.argv[1]), TrainConfig()
     protocol = Protocol((config.method,), folds=5, seeds=1)
     segments = load_segments(corpus, config)
-    jobs = [Job(config.method, 0, fold, protocol, config) for fold in range(protocol.folds)]
+    jobs = [Trial(config.method, 0, fold, protocol, config) for fold in range(protocol.folds)]
     classes = len(corpus.space.labels)
     outcomes = [outcome for _, outcome in run_all(jobs, segments, classes, workers=2)]
     songs = np.concatenate([outcome.test for outcome in outcomes])

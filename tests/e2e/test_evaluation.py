@@ -25,7 +25,7 @@ from emoseg.errors import ConfigError, CorpusError, EmosegError, EmosegWarning, 
 from emoseg.evaluation import Protocol, evaluate, jobs, print_result, unfinished_folder, write_result
 from emoseg.evaluation.detection import auroc_differences, detection_figures
 from emoseg.evaluation.figure import require_figure, write_figure
-from emoseg.evaluation.injected_noise import NoiseSpec
+from emoseg.evaluation.injected_noise import InjectedNoise
 from emoseg.evaluation.measures import difference, fair_baseline, make_result
 from emoseg.evaluation.protocol import Fold, make_fold, soft_targets, split_report
 from emoseg.learning.methods.base import MethodFit, Prediction
@@ -69,7 +69,7 @@ class Lab(NamedTuple):
 
         learnings: list[Learning] = []
         outcomes: list[tuple[str, int, int, Any]] = []
-        learn, run = pipeline.learn, jobs.run_job
+        learn, run = pipeline.learn, jobs.run_trial
 
         def listening_learn(data: Any, **settings: Any) -> Any:
             heard = np.asarray(data.features["descriptors"], dtype=np.float64)
@@ -84,7 +84,7 @@ class Lab(NamedTuple):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pipeline, "learn", listening_learn)
-            patch.setattr(jobs, "run_job", listening_run)
+            patch.setattr(jobs, "run_trial", listening_run)
             result = evaluate(self.corpus, protocol, config=config, cache=self.cache, workers=1, quiet=True)
         return Run(result, learnings, outcomes)
 
@@ -105,7 +105,7 @@ def plain(lab: Lab) -> Run:
 
 @pytest.fixture(scope="module")
 def noisy(lab: Lab) -> Run:
-    return lab.run(replace(BOTH, noise=NoiseSpec("segment", 0.4)))
+    return lab.run(replace(BOTH, noise=InjectedNoise("segment", 0.4)))
 
 
 def without_seconds(result: dict[str, Any]) -> dict[str, Any]:
@@ -400,7 +400,7 @@ def test_noise_that_takes_a_label_away_is_told_as_such(lab: Lab, monkeypatch: py
         raise CorpusError("label number 4 occurs in one artist or song only")
 
     monkeypatch.setattr("emoseg.learning.pipeline.learn", learn)
-    protocol = replace(BOTH, noise=NoiseSpec("song", 0.5))
+    protocol = replace(BOTH, noise=InjectedNoise("song", 0.5))
     with pytest.raises(CorpusError, match=r"noise song:0\.5 leaves too little to learn from: label number 4"):
         evaluate(lab.corpus, protocol, config=CONFIG, cache=lab.cache, workers=1, quiet=True)
 
@@ -625,7 +625,7 @@ def test_soft_labels_are_learnt_from_only_if_asked_for(lab: Lab, plain: Run) -> 
 def test_noise_makes_certain_what_it_changes(lab: Lab, kind: Any) -> None:
     soft = np.array([song.soft for song in softly(lab).corpus.songs])
     segments = replace(lab.segments, song_soft=soft)
-    fold = make_fold(segments, replace(BOTH, noise=NoiseSpec(kind, 0.5), fraction=0.9), classes=4, seed=0, fold=0)
+    fold = make_fold(segments, replace(BOTH, noise=InjectedNoise(kind, 0.5), fraction=0.9), classes=4, seed=0, fold=0)
     targets = soft_targets(segments, fold)
     assert targets is not None
     changed = (fold.given != segments.inherited[fold.rows]) | (fold.source != np.arange(len(fold.rows)))
@@ -645,7 +645,7 @@ def test_soft_labels_that_a_corpus_has_not(lab: Lab) -> None:
 
 
 def test_a_fraction_leaves_the_same_whole_songs_unlabelled_for_every_method(lab: Lab) -> None:
-    run = lab.run(replace(BOTH, fraction=0.6, noise=NoiseSpec("segment", 0.25)))
+    run = lab.run(replace(BOTH, fraction=0.6, noise=InjectedNoise("segment", 0.25)))
     assert run.result["protocol"]["fraction"] == 0.6
     by_fold: dict[int, list[Learning]] = {}
     for learning in run.learnings:
@@ -670,7 +670,7 @@ def test_the_share_of_labelled_songs_is_that_asked_for(lab: Lab) -> None:
         true=np.tile(lab.segments.true, 10) if lab.segments.true is not None else None,
         table=table,
     )
-    protocol = replace(BOTH, folds=5, fraction=0.25, noise=NoiseSpec("splice", 0.5))
+    protocol = replace(BOTH, folds=5, fraction=0.25, noise=InjectedNoise("splice", 0.5))
     fold = make_fold(many, protocol, classes=4, seed=3, fold=1)
     kept = np.unique(many.song[fold.rows[fold.given != UNLABELLED]])
     counts = np.bincount(many.song_labels[kept], minlength=4)
@@ -698,7 +698,7 @@ def test_a_killed_evaluation_goes_on_and_gives_the_same(
 ) -> None:
     out = tmp_path / "result.json"
     work = unfinished_folder(out)
-    run = jobs.run_job
+    run = jobs.run_trial
     calls: list[Any] = []
 
     def killed(job: Any, data: Any) -> Any:
@@ -715,17 +715,17 @@ def test_a_killed_evaluation_goes_on_and_gives_the_same(
         return evaluate(lab.corpus, protocol, config=CONFIG, cache=lab.cache, workers=1, work=work, quiet=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "run_job", killed)
+        patch.setattr(jobs, "run_trial", killed)
         with pytest.raises(KilledError):
             start()
     assert len(list(work.glob("*.npz"))) == 3
     with pytest.raises(ConfigError, match="holds an unfinished evaluation with other settings or songs"):
-        start(replace(BOTH, noise=NoiseSpec("song", 0.2)))
+        start(replace(BOTH, noise=InjectedNoise("song", 0.2)))
     damaged = work / "sssl-seed0-fold1.npz"
     damaged.write_bytes(damaged.read_bytes()[:100])
     calls.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "run_job", counted)
+        patch.setattr(jobs, "run_trial", counted)
         with pytest.warns(EmosegWarning, match=r"sssl-seed0-fold1\.npz: is damaged; this training is done again"):
             result = start()
     assert [(job.method, job.fold) for job in calls] == [("sssl", 1), ("mixup", 1)]
@@ -770,10 +770,10 @@ def _changed(data: bytes, **arrays: Any) -> bytes:
 )
 def test_a_damaged_outcome_is_told_and_learnt_again(plain: Run, tmp_path: Path, damage: Any) -> None:
     work = tmp_path / ".result.json.unfinished"
-    job = jobs.Job("mixup", 0, 0, BOTH, CONFIG)
+    job = jobs.Trial("mixup", 0, 0, BOTH, CONFIG)
     outcome = next(o for m, s, f, o in plain.outcomes if (m, s, f) == ("mixup", 0, 0))
     with unfinished(work):
-        store = jobs.OutcomeStore(work, "0123456789abcdef")
+        store = jobs.TrialStore(work, "0123456789abcdef")
         store.save(job, outcome)
         found = store.load(job)
         assert found is not None

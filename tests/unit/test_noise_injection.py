@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emoseg.errors import ConfigError
-from emoseg.evaluation.injected_noise import NoiseSpec, NoisyLabels, inject_noise
+from emoseg.evaluation.injected_noise import InjectedLabels, InjectedNoise, inject_noise
 from emoseg.types import Int64
 
 K = 4
@@ -18,9 +18,9 @@ def segments(songs: int = 50, each: int = 10) -> tuple[Int64, Int64]:
     return song % K, song
 
 
-def injected(text: str, *, songs: int = 50, each: int = 10, seed: int = 0) -> NoisyLabels:
+def injected(text: str, *, songs: int = 50, each: int = 10, seed: int = 0) -> InjectedLabels:
     labels, song = segments(songs, each)
-    return inject_noise(labels, song, NoiseSpec.parse(text), classes=K, rng=np.random.default_rng(seed))
+    return inject_noise(labels, song, InjectedNoise.parse(text), classes=K, rng=np.random.default_rng(seed))
 
 
 def test_no_noise_changes_nothing() -> None:
@@ -81,7 +81,7 @@ def test_splice_takes_the_donor_in_order_and_repeats_a_short_one() -> None:
     song = np.array([0] * 8 + [1] * 3)
     labels = np.array([0] * 8 + [1] * 3)
     for seed in range(10):
-        out = inject_noise(labels, song, NoiseSpec("splice", 0.5), classes=2, rng=np.random.default_rng(seed))
+        out = inject_noise(labels, song, InjectedNoise("splice", 0.5), classes=2, rng=np.random.default_rng(seed))
         if out.source[4] != 4:
             assert out.source.tolist() == [0, 1, 2, 3, 8, 9, 10, 8, 8, 9, 10]
             assert out.true.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1]
@@ -102,7 +102,7 @@ def test_the_generator_decides(text: str) -> None:
 def test_the_labels_handed_in_are_left_alone() -> None:
     labels, song = segments()
     before = labels.copy()
-    inject_noise(labels, song, NoiseSpec("song", 0.5), classes=K, rng=np.random.default_rng(0))
+    inject_noise(labels, song, InjectedNoise("song", 0.5), classes=K, rng=np.random.default_rng(0))
     assert np.array_equal(labels, before)
 
 
@@ -116,7 +116,7 @@ def test_the_labels_handed_in_are_left_alone() -> None:
 def test_wrong_means_given_differs_from_true(kind: str, tenths: int, sizes: list[int], seed: int) -> None:
     song = np.repeat(np.arange(len(sizes)), sizes)
     labels = song % K
-    spec = NoiseSpec.parse(f"{kind}:{tenths / 10}")
+    spec = InjectedNoise.parse(f"{kind}:{tenths / 10}")
     out = inject_noise(labels, song, spec, classes=K, rng=np.random.default_rng(seed))
     assert np.array_equal(out.true, labels)
     assert ((out.given >= 0) & (out.given < K)).all()
@@ -128,15 +128,15 @@ def test_wrong_means_given_differs_from_true(kind: str, tenths: int, sizes: list
 @pytest.mark.parametrize(
     ("text", "spec"),
     [
-        ("none", NoiseSpec("none", 0.0)),
-        ("segment:0.4", NoiseSpec("segment", 0.4)),
-        ("song:0", NoiseSpec("song", 0.0)),
-        ("splice:.9", NoiseSpec("splice", 0.9)),
+        ("none", InjectedNoise("none", 0.0)),
+        ("segment:0.4", InjectedNoise("segment", 0.4)),
+        ("song:0", InjectedNoise("song", 0.0)),
+        ("splice:.9", InjectedNoise("splice", 0.9)),
     ],
 )
-def test_parse_and_print(text: str, spec: NoiseSpec) -> None:
-    assert NoiseSpec.parse(text) == spec
-    assert NoiseSpec.parse(str(spec)) == spec
+def test_parse_and_print(text: str, spec: InjectedNoise) -> None:
+    assert InjectedNoise.parse(text) == spec
+    assert InjectedNoise.parse(str(spec)) == spec
 
 
 @pytest.mark.parametrize(
@@ -160,4 +160,4 @@ def test_parse_and_print(text: str, spec: NoiseSpec) -> None:
 )
 def test_parse_refuses_with_the_text_and_the_rule(text: str) -> None:
     with pytest.raises(ConfigError, match=f"noise '{text}': must be none, segment:R, song:R or splice:R with R from 0"):
-        NoiseSpec.parse(text)
+        InjectedNoise.parse(text)

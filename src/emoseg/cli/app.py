@@ -664,7 +664,7 @@ def evaluate(
     from emoseg.evaluation import Protocol, print_result, unfinished_folder, write_result
     from emoseg.evaluation import evaluate as run
     from emoseg.evaluation.figure import require_figure, write_figure
-    from emoseg.evaluation.injected_noise import NoiseSpec
+    from emoseg.evaluation.injected_noise import InjectedNoise
 
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"{out}: its folder does not exist")
@@ -676,7 +676,7 @@ def evaluate(
         raise ConfigError("--folds and --test-split: give one of them, official parts are no folds")
     named = cast("tuple[MethodName, ...]", tuple(methods or ("mixup", "emoseg")))  # checked by the protocol
     parts = 1 if test_split is not None else folds or Protocol.folds
-    protocol = Protocol(named, parts, seeds, group, NoiseSpec.parse(noise), fraction, test_split)
+    protocol = Protocol(named, parts, seeds, group, InjectedNoise.parse(noise), fraction, test_split)
     result = run(
         _load(corpus, space, threshold, margin, labels, split, audio),
         protocol,
@@ -780,10 +780,11 @@ def corpus_noise(
     audio: Audio = None,
 ) -> None:
     """Tell how many segments have another emotion than their song's label; needs annotations over time, no audio."""
-    from emoseg.evaluation.label_change import label_noise, write_figure
+    from emoseg.evaluation.figure import write_label_change_figure
+    from emoseg.evaluation.label_change import measure_label_change
 
     labels: Literal["song"] | None = "song" if corpus.startswith("emopia:") else None
-    noise = label_noise(_load(corpus, space, threshold, margin, labels, split, audio), segment_s=segment)
+    noise = measure_label_change(_load(corpus, space, threshold, margin, labels, split, audio), segment_s=segment)
     for problem in noise.problems:
         tell(problem)
     if as_json:
@@ -791,7 +792,7 @@ def corpus_noise(
     else:
         put("\n".join(noise.lines()))
     if figure:
-        write_figure(noise, figure)
+        write_label_change_figure(noise, figure)
     if noise.problems:
         raise typer.Exit(1)
 

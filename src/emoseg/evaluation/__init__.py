@@ -23,7 +23,7 @@ from emoseg.corpora.base import Corpus
 from emoseg.corpora.segments import load_segments
 from emoseg.corpora.splits import official_split
 from emoseg.errors import CorpusError, EmosegWarning
-from emoseg.evaluation.jobs import Job, OutcomeStore, run_all
+from emoseg.evaluation.jobs import Trial, TrialStore, run_all
 from emoseg.evaluation.measures import make_result
 from emoseg.evaluation.protocol import Protocol, check_splits, split_report
 from emoseg.evaluation.report import print_result, write_result
@@ -90,10 +90,10 @@ def evaluate(
         if report := split_report(segments, protocol):
             for message in report.warnings():
                 warnings.warn(message, EmosegWarning, stacklevel=2)
-        store = OutcomeStore(work, _fingerprint(protocol, config, segments.hash))
+        store = TrialStore(work, _fingerprint(protocol, config, segments.hash))
         # The slowest method first: the last jobs to finish are then short, and no core waits long.
         jobs = [
-            Job(method, seed, fold, protocol, config)
+            Trial(method, seed, fold, protocol, config)
             for method in reversed(protocol.methods)
             for seed in range(protocol.seeds)
             for fold in range(protocol.folds)

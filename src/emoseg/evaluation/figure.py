@@ -1,7 +1,8 @@
-"""A result as a picture: scores with their intervals, and how well wrong labels are found."""
+"""Figures: the result of an evaluation, and how often segments differ from their song's label."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,9 @@ from emoseg.system.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from emoseg.evaluation.label_change import LabelChange, Share
 
 FORMATS = (".png", ".svg", ".pdf")
 _SCORE, _OTHER, _TRUTH = "#1f4e79", "#c2571a", "#555555"
@@ -64,8 +68,7 @@ def write_figure(result: dict[str, Any], file: Path) -> None:
         panel.spines[["top", "right", "left"]].set_visible(False)
         panel.tick_params(axis="y", length=0)
     figure.suptitle(_title(result), fontsize=10)
-    with written_whole(file, suffix=file.suffix) as temporary:
-        figure.savefig(temporary, format=file.suffix[1:].lower(), dpi=150)
+    _save(figure, file)
 
 
 def _title(result: dict[str, Any]) -> str:
@@ -119,3 +122,70 @@ def _draw_rates(panel: Axes, methods: dict[str, Any], *, truth: bool) -> None:
     panel.set_xlim(left=min(-2.0, panel.get_xlim()[0]))
     panel.set_xlabel("% of training labels", fontsize=9)
     panel.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+
+
+def write_label_change_figure(change: LabelChange, file: Path) -> None:
+    """Draw the shares of wrong inherited labels by segment length, by label and by distance from the axes.
+
+    Raises
+    ------
+    ConfigError, MissingExtraError
+        As for `require_figure`.
+    EmosegError
+        The file cannot be written.
+    """
+    require_figure(file)
+    from matplotlib.figure import Figure
+
+    panels = [
+        (draw, shares)
+        for draw, shares in (
+            (_draw_by_length, change.by_length),
+            (_draw_by_label, change.by_class),
+            (_draw_by_distance, change.by_margin),
+        )
+        if shares
+    ]
+    figure = Figure(figsize=(3.6 * len(panels), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for panel, (draw, shares) in zip(axes, panels, strict=True):
+        draw(panel, [share for share in shares if share.windows])
+        panel.spines[["top", "right"]].set_visible(False)
+    shown = [s.interval[1] if s.interval else s.rate for _, shares in panels for s in shares if s.windows]
+    axes[0].set_ylim(0, 112 * max(*shown, 0.01))
+    axes[0].set_ylabel("wrong inherited labels (%)")
+    rule = f"\n{change.space.rule}" if change.space.rule else ""
+    figure.suptitle(
+        f"{change.corpus}, {change.songs} songs, {change.unit}, space {change.space.name}{rule}", fontsize=9
+    )
+    _save(figure, file)
+
+
+def _draw_by_length(panel: Axes, shares: Sequence[Share]) -> None:
+    lengths = [float(share.name.removesuffix(" s")) for share in shares]
+    low, high = zip(*(share.interval or (share.rate, share.rate) for share in shares), strict=True)
+    panel.fill_between(lengths, [100 * x for x in low], [100 * x for x in high], alpha=0.2, linewidth=0)
+    panel.plot(lengths, [100 * share.rate for share in shares], marker="o", markersize=4)
+    panel.set_xlabel("segment length (s)")
+
+
+def _draw_by_label(panel: Axes, shares: Sequence[Share]) -> None:
+    _draw_bars(panel, [share.name for share in shares], shares)
+    panel.set_xlabel("song's label")
+
+
+def _draw_by_distance(panel: Axes, shares: Sequence[Share]) -> None:
+    _draw_bars(panel, [share.name.removeprefix("at least ") for share in shares], shares)
+    panel.set_xlabel("least distance from both axes")
+
+
+def _draw_bars(panel: Axes, names: Sequence[str], shares: Sequence[Share]) -> None:
+    rates = [100 * share.rate for share in shares]
+    bars = panel.bar(range(len(names)), rates, width=0.7)
+    panel.bar_label(bars, [f"{rate:.1f}" for rate in rates], fontsize=8)
+    panel.set_xticks(range(len(names)), names, fontsize=8)
+
+
+def _save(figure: Figure, file: Path) -> None:
+    with written_whole(file, suffix=file.suffix) as temporary:
+        figure.savefig(temporary, format=file.suffix[1:].lower(), dpi=150)

@@ -16,18 +16,18 @@ import numpy as np
 from emoseg.errors import ConfigError
 from emoseg.types import Int64
 
-NoiseKind = Literal["none", "segment", "song", "splice"]
+InjectedKind = Literal["none", "segment", "song", "splice"]
 
 
 @dataclass(frozen=True)
-class NoiseSpec:
+class InjectedNoise:
     """Kind and rate of injected noise; `rate` is the share of segments or songs, in [0, 0.9]."""
 
-    kind: NoiseKind = "none"
+    kind: InjectedKind = "none"
     rate: float = 0.0
 
     @classmethod
-    def parse(cls, text: str) -> NoiseSpec:
+    def parse(cls, text: str) -> InjectedNoise:
         """Read ``"none"`` or ``"KIND:RATE"``, such as ``"segment:0.4"``."""
         kind, colon, rate = text.partition(":")
         if text == "none":
@@ -36,16 +36,16 @@ class NoiseSpec:
             value = float(rate)
         except ValueError:
             value = -1.0
-        if kind not in get_args(NoiseKind) or kind == "none" or not colon or not 0 <= value <= 0.9:
+        if kind not in get_args(InjectedKind) or kind == "none" or not colon or not 0 <= value <= 0.9:
             raise ConfigError(f"noise {text!r}: must be none, segment:R, song:R or splice:R with R from 0 to 0.9")
-        return cls(cast(NoiseKind, kind), value)
+        return cls(cast(InjectedKind, kind), value)
 
     def __str__(self) -> str:
         return "none" if self.kind == "none" else f"{self.kind}:{self.rate:g}"
 
 
 @dataclass(frozen=True)
-class NoisyLabels:
+class InjectedLabels:
     """What the learner is given, and the truth that it is never shown.
 
     Parameters
@@ -68,7 +68,9 @@ class NoisyLabels:
         return self.given != self.true
 
 
-def inject_noise(labels: Int64, song: Int64, spec: NoiseSpec, *, classes: int, rng: np.random.Generator) -> NoisyLabels:
+def inject_noise(
+    labels: Int64, song: Int64, spec: InjectedNoise, *, classes: int, rng: np.random.Generator
+) -> InjectedLabels:
     """Make some of the inherited labels wrong.
 
     Parameters
@@ -77,21 +79,21 @@ def inject_noise(labels: Int64, song: Int64, spec: NoiseSpec, *, classes: int, r
         Label of each segment's song.
     song : array of int, shape (S,)
         Song of each segment; the segments of a song are in order of time.
-    spec : NoiseSpec
+    noise : InjectedNoise
     classes : int
         Number of labels K.
     rng : numpy.random.Generator
     """
     source = np.arange(len(labels))
     given, true = labels.copy(), labels.copy()
-    if spec.kind == "segment":
-        wrong = rng.permutation(len(labels))[: round(spec.rate * len(labels))]
+    if noise.kind == "segment":
+        wrong = rng.permutation(len(labels))[: round(noise.rate * len(labels))]
         given[wrong] = (labels[wrong] + rng.integers(1, classes, len(wrong))) % classes
-    elif spec.kind in ("song", "splice"):
+    elif noise.kind in ("song", "splice"):
         songs, first = np.unique(song, return_index=True)
-        for s in rng.permutation(len(songs))[: round(spec.rate * len(songs))]:
+        for s in rng.permutation(len(songs))[: round(noise.rate * len(songs))]:
             members = np.flatnonzero(song == songs[s])
-            if spec.kind == "song":
+            if noise.kind == "song":
                 given[members] = (labels[members] + rng.integers(1, classes)) % classes
                 continue
             donors = songs[labels[first] != labels[members[0]]]
@@ -101,4 +103,4 @@ def inject_noise(labels: Int64, song: Int64, spec: NoiseSpec, *, classes: int, r
             half = members[(len(members) + 1) // 2 :]
             source[half] = np.resize(taken, len(half))
             true[half] = labels[source[half]]
-    return NoisyLabels(given, true, source)
+    return InjectedLabels(given, true, source)

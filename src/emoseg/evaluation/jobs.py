@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Job:
+class Trial:
     """One method on one fold of one seed."""
 
     method: MethodName
@@ -41,7 +41,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """What a method made of one fold.
 
     Parameters
@@ -76,7 +76,7 @@ class Outcome:
     seconds: float
 
 
-class OutcomeStore:
+class TrialStore:
     """Finished jobs on disk, so that a long evaluation that was killed goes on; no folder, nothing kept.
 
     Parameters
@@ -97,7 +97,7 @@ class OutcomeStore:
         if folder is not None:
             claim(folder, settings, what="evaluation")
 
-    def load(self, job: Job) -> Outcome | None:
+    def load(self, job: Trial) -> TrialResult | None:
         """Return the outcome of a finished job; one that is damaged is removed, with a warning."""
         if self.folder is None or not (file := self._file(job)).exists():
             return None
@@ -108,7 +108,7 @@ class OutcomeStore:
             remove(file)
             return None
 
-    def save(self, job: Job, outcome: Outcome) -> None:
+    def save(self, job: Trial, outcome: TrialResult) -> None:
         """Keep the outcome of a finished job."""
         if self.folder is None:
             return
@@ -116,12 +116,12 @@ class OutcomeStore:
         figures = json.dumps({"detection": outcome.detection, "seconds": outcome.seconds})
         save_arrays(self._file(job), arrays | {"figures": np.array(figures)})
 
-    def _file(self, job: Job) -> Path:
+    def _file(self, job: Trial) -> Path:
         assert self.folder is not None
         return self.folder / f"{job.method}-seed{job.seed}-fold{job.fold}.npz"
 
 
-def _outcome(arrays: dict[str, NDArray[Any]]) -> Outcome:
+def _outcome(arrays: dict[str, NDArray[Any]]) -> TrialResult:
     """Return the outcome that was kept as arrays.
 
     Raises
@@ -131,7 +131,7 @@ def _outcome(arrays: dict[str, NDArray[Any]]) -> Outcome:
     """
     try:
         figures: Any = json.loads(str(arrays.pop("figures")))
-        outcome = Outcome(**(arrays | figures))
+        outcome = TrialResult(**(arrays | figures))
         numbers = [float(outcome.seconds), *(float(value) for value in outcome.detection.values())]
         tables = [outcome.song, outcome.mean, outcome.uncalibrated]
         whole = (
@@ -150,7 +150,7 @@ def _outcome(arrays: dict[str, NDArray[Any]]) -> Outcome:
 
 
 @dataclass(frozen=True)
-class JobData:
+class TrialData:
     """What all jobs learn from: the segments of a corpus, whose features may be mapped from disk, and K labels."""
 
     features: Mapping[str, NDArray[Any]]
@@ -159,13 +159,13 @@ class JobData:
 
 
 def run_all(
-    jobs: list[Job], segments: CorpusSegments, classes: int, workers: int, *, folder: Path | None = None
-) -> Generator[tuple[Job, Outcome], None, None]:
+    jobs: list[Trial], segments: CorpusSegments, classes: int, workers: int, *, folder: Path | None = None
+) -> Generator[tuple[Trial, TrialResult], None, None]:
     """Yield jobs with their outcomes as they finish; the outcomes do not depend on the number of workers.
 
     Parameters
     ----------
-    jobs : list of Job
+    jobs : list of Trial
     segments : CorpusSegments
     classes : int
     workers : int
@@ -176,9 +176,9 @@ def run_all(
     from emoseg.learning.cross_fit import arrays_on_disk, process_environment
 
     if min(workers, len(jobs)) <= 1:
-        data = JobData(segments.table.features, segments, classes)
+        data = TrialData(segments.table.features, segments, classes)
         for job in jobs:
-            yield job, run_job(job, data)
+            yield job, run_trial(job, data)
         return
     with arrays_on_disk(segments.table.features, folder or default_cache()) as (shared, files):
         bare = replace(segments, table=replace(segments.table, features={}))
@@ -188,21 +188,21 @@ def run_all(
                 yield jobs[i], outcome
 
 
-def _running(files: Mapping[str, Path], segments: CorpusSegments, classes: int) -> Callable[[Job], Outcome]:
+def _running(files: Mapping[str, Path], segments: CorpusSegments, classes: int) -> Callable[[Trial], TrialResult]:
     """Return in a process what runs a job; features are mapped from disk, one copy for all processes."""
-    data = JobData({name: np.load(file, mmap_mode="r") for name, file in files.items()}, segments, classes)
-    return lambda job: run_job(job, data)
+    data = TrialData({name: np.load(file, mmap_mode="r") for name, file in files.items()}, segments, classes)
+    return lambda job: run_trial(job, data)
 
 
-def run_job(job: Job, data: JobData) -> Outcome:
+def run_trial(job: Trial, data: TrialData) -> TrialResult:
     """Learn one method on one fold and predict its test songs, once."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):  # as in processes of their own: what is predicted must not depend on cores either
-        return _run_job(job, data.features, data.segments, data.classes)
+        return _run_trial(job, data.features, data.segments, data.classes)
 
 
-def _run_job(job: Job, features: Mapping[str, NDArray[Any]], segments: CorpusSegments, classes: int) -> Outcome:
+def _run_trial(job: Trial, features: Mapping[str, NDArray[Any]], segments: CorpusSegments, classes: int) -> TrialResult:
     from emoseg.learning.methods import METHODS
     from emoseg.learning.methods.base import Run, TrainingSet
     from emoseg.learning.pipeline import learn
@@ -227,7 +227,7 @@ def _run_job(job: Job, features: Mapping[str, NDArray[Any]], segments: CorpusSeg
         {name: table[fold.test_rows] for name, table in tables.items()},
         np.searchsorted(fold.test, segments.song[fold.test_rows]),
     )
-    return Outcome(
+    return TrialResult(
         test=fold.test,
         song=predicted.song,
         mean=predicted.mean,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,8 @@ from emoseg.corpora.base import Corpus, Song
 from emoseg.corpora.ratings import RatingRule
 from emoseg.corpora.truth import section_labels
 from emoseg.emotion import EmotionSpace
-from emoseg.errors import ConfigError, CorpusError, MissingExtraError
+from emoseg.errors import ConfigError, CorpusError
 from emoseg.metrics import paired_bootstrap
-from emoseg.system.files import written_whole
 from emoseg.types import Float64, Int64
 
 LENGTHS_S = (1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 30.0)
@@ -55,7 +53,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class LabelNoise:
+class LabelChange:
     """How wrong the inherited labels of a corpus are.
 
     Parameters
@@ -96,13 +94,17 @@ class LabelNoise:
     by_length: tuple[Share, ...]
     problems: tuple[str, ...] = ()
 
+    @property
+    def unit(self) -> str:
+        """What is counted, such as ``"windows of 5 s"``."""
+        return "clips" if self.segment_s is None else f"windows of {self.segment_s:g} s"
+
     def lines(self) -> list[str]:
         """Return the tables for people."""
         low, high = self.overall.interval or (math.nan, math.nan)
-        unit = "clips" if self.segment_s is None else f"windows of {self.segment_s:g} s"
         o = self.overall
         lines = [
-            f"{self.corpus}: {o.rate:.1%} of {unit} have another emotion than their song's label",
+            f"{self.corpus}: {o.rate:.1%} of {self.unit} have another emotion than their song's label",
             f"  {o.wrong} of {o.windows}, in {self.songs} songs; 95 % {low:.1%} to {high:.1%}, by song",
             f"  space: {self.space.name}: {self.space.rule or ', '.join(self.space.labels)}",
             f"  {self.moving} songs ({self.moving / self.songs:.1%}) have more than one emotion",
@@ -166,7 +168,9 @@ class _Windows:
         return self.own != self.inherited
 
 
-def label_noise(corpus: Corpus, *, segment_s: float = 5.0, lengths_s: Sequence[float] = LENGTHS_S) -> LabelNoise:
+def measure_label_change(
+    corpus: Corpus, *, segment_s: float = 5.0, lengths_s: Sequence[float] = LENGTHS_S
+) -> LabelChange:
     """Count the windows whose emotion differs from their song's label; needs no audio.
 
     Parameters
@@ -198,7 +202,7 @@ def label_noise(corpus: Corpus, *, segment_s: float = 5.0, lengths_s: Sequence[f
     labels = corpus.space.labels
     rated = corpus.rule is not None
     one = np.unique(found.song, return_index=True)[1]  # a window of each song: the mean is the same in all
-    return LabelNoise(
+    return LabelChange(
         corpus.name,
         corpus.space,
         None if whole else segment_s,
@@ -270,65 +274,3 @@ def _known(song: Song, space: EmotionSpace, length_s: float) -> tuple[Int64, Flo
         ends = np.minimum(starts + length_s, end)
     own, _ = section_labels(song.sections, starts, ends, space)
     return own, np.full(len(own), np.inf), None
-
-
-def write_figure(noise: LabelNoise, out: Path) -> None:
-    """Draw the shares by length, by label and by distance; the suffix of `out` names the format.
-
-    Raises
-    ------
-    MissingExtraError
-        matplotlib is not installed.
-    ConfigError
-        The format is unknown.
-    EmosegError
-        The file cannot be written.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("the figure", "plot") from error
-    panels = [
-        (title, shares)
-        for title, shares in (
-            ("segment length", noise.by_length),
-            ("song's label", noise.by_class),
-            ("distance from the axes", noise.by_margin),
-        )
-        if shares
-    ]
-    figure = Figure(figsize=(3.6 * len(panels), 3.2), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    kind = out.suffix.lower().lstrip(".")
-    if kind not in canvas.get_supported_filetypes():
-        raise ConfigError(f"{out}: the suffix must name a picture format, such as .png, .svg or .pdf")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axis, (title, shares) in zip(axes, panels, strict=True):
-        _draw(axis, title, shares)
-    shown = [s.interval[1] if s.interval else s.rate for _, shares in panels for s in shares if s.windows]
-    axes[0].set_ylim(0, 112 * max(*shown, 0.01))
-    axes[0].set_ylabel("wrong inherited labels (%)")
-    rule = f"\n{noise.space.rule}" if noise.space.rule else ""
-    unit = "clips" if noise.segment_s is None else f"windows of {noise.segment_s:g} s"
-    figure.suptitle(f"{noise.corpus}, {noise.songs} songs, {unit}, space {noise.space.name}{rule}", fontsize=9)
-    with written_whole(out, suffix=out.suffix) as temporary:
-        figure.savefig(temporary, format=kind, dpi=150)
-
-
-def _draw(axis: Any, title: str, shares: Sequence[Share]) -> None:
-    shares = [share for share in shares if share.windows]
-    names = [share.name.removeprefix("at least ").removesuffix(" s") for share in shares]
-    rates = [100 * share.rate for share in shares]
-    if title == "segment length":
-        lengths = [float(name) for name in names]
-        limits = [share.interval or (share.rate, share.rate) for share in shares]
-        axis.fill_between(lengths, [100 * x[0] for x in limits], [100 * x[1] for x in limits], alpha=0.2, linewidth=0)
-        axis.plot(lengths, rates, marker="o", markersize=4)
-        axis.set_xlabel("segment length (s)")
-    else:
-        bars = axis.bar(range(len(names)), rates, width=0.7)
-        axis.bar_label(bars, [f"{rate:.1f}" for rate in rates], fontsize=8)
-        axis.set_xticks(range(len(names)), names, fontsize=8)
-        axis.set_xlabel("at least so far from both axes" if title.startswith("distance") else title)
-    axis.spines[["top", "right"]].set_visible(False)

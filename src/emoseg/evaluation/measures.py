@@ -21,22 +21,22 @@ from emoseg.config import TrainConfig
 from emoseg.corpora.base import Corpus
 from emoseg.corpora.segments import CorpusSegments
 from emoseg.evaluation.detection import auroc_differences, detection_figures
-from emoseg.evaluation.jobs import Outcome
+from emoseg.evaluation.jobs import TrialResult
 from emoseg.evaluation.protocol import Protocol, split_report
 from emoseg.types import Float64, Int64
 
 SCHEMA = "emoseg.evaluation/2"
 PLAIN = ("inherit", "mixup")  # the fair baseline is the better of them
 
-Outcomes = Mapping[tuple[str, int, int], Outcome]
+TrialResults = Mapping[tuple[str, int, int], TrialResult]
 
 
 def make_result(
-    corpus: Corpus, segments: CorpusSegments, protocol: Protocol, config: TrainConfig, outcomes: Outcomes
+    corpus: Corpus, segments: CorpusSegments, protocol: Protocol, config: TrainConfig, outcomes: TrialResults
 ) -> dict[str, Any]:
     """Return the result of a protocol, as in a result file; docs/evaluation.md describes it."""
     labels = corpus.space.labels
-    by_method: dict[str, list[Outcome]] = {
+    by_method: dict[str, list[TrialResult]] = {
         m: [outcomes[m, s, f] for s in range(protocol.seeds) for f in range(protocol.folds)] for m in protocol.methods
     }
     tested = np.unique(np.concatenate([outcome.test for outcome in by_method[protocol.methods[0]]]))
@@ -105,7 +105,7 @@ def fair_baseline(reference: Int64, estimates: Mapping[str, Int64], classes: int
     return max(PLAIN, key=lambda name: _mean_macro_f1(reference, estimates[name], classes))
 
 
-def _by_seed(outcomes: Sequence[Outcome], protocol: Protocol, songs: int, classes: int) -> dict[str, Float64]:
+def _by_seed(outcomes: Sequence[TrialResult], protocol: Protocol, songs: int, classes: int) -> dict[str, Float64]:
     """Put the folds together: for each seed every tested song has been so once. Arrays (seeds, N, K)."""
     tables = {kind: np.zeros((protocol.seeds, songs, classes)) for kind in ("song", "mean", "uncalibrated")}
     for i, outcome in enumerate(outcomes):
@@ -163,7 +163,7 @@ def _summary(
     protocol: Protocol,
     labels: Sequence[str],
     tables: dict[str, Float64],
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[TrialResult],
 ) -> dict[str, Any]:
     classes = len(labels)
     estimates = tables["song"].argmax(axis=2)
@@ -195,7 +195,7 @@ def _calibration(reference: Int64, table: Float64) -> float:
     return float(np.mean([metrics.calibration_error(reference, p) for p in table]))
 
 
-def _detection(outcomes: Sequence[Outcome], labels: Sequence[str]) -> dict[str, Any]:
+def _detection(outcomes: Sequence[TrialResult], labels: Sequence[str]) -> dict[str, Any]:
     """Return means over all trainings; what some training lacks, such as recall without a wrong label, is left out."""
     everywhere = [key for key in outcomes[0].detection if all(key in o.detection for o in outcomes)]
     return _nested({key: float(np.mean([o.detection[key] for o in outcomes])) for key in everywhere}, labels)
@@ -210,7 +210,7 @@ def _nested(detection: Mapping[str, float], labels: Sequence[str]) -> dict[str, 
 
 
 def _fold_values(
-    outcome: Outcome, i: int, protocol: Protocol, reference: Int64, labels: Sequence[str]
+    outcome: TrialResult, i: int, protocol: Protocol, reference: Int64, labels: Sequence[str]
 ) -> dict[str, Any]:
     mine, estimate = reference[outcome.test], outcome.song.argmax(axis=1)
     return {
@@ -230,7 +230,7 @@ def _known(labels: Sequence[str], recalls: Float64) -> dict[str, float]:
     return {label: r for label, r in zip(labels, recalls.tolist(), strict=True) if not np.isnan(r)}
 
 
-def _detection_real(segments: CorpusSegments, protocol: Protocol, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _detection_real(segments: CorpusSegments, protocol: Protocol, outcomes: Sequence[TrialResult]) -> dict[str, Any]:
     """Measure detection against what the corpus knows; nothing where it knows nothing, or noise was injected."""
     if segments.true is None or protocol.noise.kind != "none":
         return {}
@@ -239,7 +239,7 @@ def _detection_real(segments: CorpusSegments, protocol: Protocol, outcomes: Sequ
 
 
 def _detection_difference(
-    segments: CorpusSegments, protocol: Protocol, ours: Sequence[Outcome], theirs: Sequence[Outcome]
+    segments: CorpusSegments, protocol: Protocol, ours: Sequence[TrialResult], theirs: Sequence[TrialResult]
 ) -> dict[str, Any]:
     if segments.true is None or protocol.noise.kind != "none":
         return {}
@@ -248,7 +248,7 @@ def _detection_difference(
     return {"detection_real": [found.to_json() for found in auroc_differences(mine, other, segments, rows=rows)]}
 
 
-def _mean_clean(outcomes: Sequence[Outcome], size: int) -> tuple[Int64, Float64]:
+def _mean_clean(outcomes: Sequence[TrialResult], size: int) -> tuple[Int64, Float64]:
     """Return the segments that some training had with a label, and their clean probability, averaged over these.
 
     What is averaged is its rank in the training, from 0 to 1: where a method draws the line between clean and wrong
@@ -262,7 +262,7 @@ def _mean_clean(outcomes: Sequence[Outcome], size: int) -> tuple[Int64, Float64]
     return rows, total[rows] / trainings[rows]
 
 
-def _segment_macro_f1(segments: CorpusSegments, outcomes: Sequence[Outcome], classes: int) -> float | None:
+def _segment_macro_f1(segments: CorpusSegments, outcomes: Sequence[TrialResult], classes: int) -> float | None:
     """Return macro-F1 of the test segments whose true emotion a corpus knows; None where it knows none."""
     if segments.true is None or segments.known is None:
         return None

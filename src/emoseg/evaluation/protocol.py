@@ -13,7 +13,7 @@ from emoseg.config import MethodName
 from emoseg.corpora.segments import CorpusSegments
 from emoseg.corpora.splits import labelled_share, official_split, song_folds
 from emoseg.errors import ConfigError, CorpusError
-from emoseg.evaluation.injected_noise import NoiseSpec, inject_noise
+from emoseg.evaluation.injected_noise import InjectedNoise, inject_noise
 from emoseg.types import UNLABELLED, Float64, Int64
 
 MOST_SEEDS = 1000
@@ -32,7 +32,7 @@ class Protocol:
     seeds : int
         Seeds 0, 1, ...; each has folds, noise, labelled songs and starting weights of its own.
     group : {"artist", "none"}
-    noise : NoiseSpec
+    noise : InjectedNoise
     fraction : float
         Share of the training songs that keep their label, in (0, 1]; the others stay as unlabelled audio.
     test_split : str or None
@@ -48,7 +48,7 @@ class Protocol:
     folds: int = 10
     seeds: int = 3
     group: str = "artist"
-    noise: NoiseSpec = field(default_factory=NoiseSpec)
+    noise: InjectedNoise = field(default_factory=InjectedNoise)
     fraction: float = 1.0
     test_split: str | None = None
 

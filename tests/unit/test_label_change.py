@@ -31,7 +31,8 @@ from emoseg.emotion import AROUSAL, QUADRANTS, VALENCE
 from emoseg.errors import ConfigError, CorpusError, EmosegError
 from emoseg.evaluation import Protocol, evaluate
 from emoseg.evaluation.detection import auroc_differences, detection_figures
-from emoseg.evaluation.label_change import label_noise, write_figure
+from emoseg.evaluation.figure import write_label_change_figure
+from emoseg.evaluation.label_change import measure_label_change
 from emoseg.frontends.store import FeatureTable
 from emoseg.metrics import auroc
 from emoseg.types import Section
@@ -102,7 +103,7 @@ def test_a_scale_keeps_its_middle_and_ends() -> None:
 def test_planted_changes_are_counted(tmp_path: Path) -> None:
     """Each song of 24 moments has its last four, from 25.5 s on, in the opposite quadrant."""
     corpus = load_corpus(f"pmemo:{make_pmemo(tmp_path)}")
-    noise = label_noise(corpus, segment_s=2.0, lengths_s=(1.0, 12.0))
+    noise = measure_label_change(corpus, segment_s=2.0, lengths_s=(1.0, 12.0))
     assert (noise.overall.windows, noise.overall.wrong) == (16 * 6, 16)
     assert noise.overall.rate == pytest.approx(1 / 6)
     assert noise.overall.interval == pytest.approx((1 / 6, 1 / 6))
@@ -124,7 +125,7 @@ def test_songs_rated_apart_from_their_curve(tmp_path: Path) -> None:
     root = make_emomusic(tmp_path)
     table = root / "annotations" / "static_annotations.csv"
     table.write_text(table.read_text().replace("\n2,7.4,0.8,7.4", "\n2,7.4,0.8,2.6"))  # Q1 by its curve, Q2 as a song
-    noise = label_noise(load_corpus(f"emomusic:{root}"))
+    noise = measure_label_change(load_corpus(f"emomusic:{root}"))
     assert (noise.overall.windows, noise.overall.wrong) == (96, 6)
     assert (noise.songs, noise.moving) == (16, 0)
     assert noise.song_level is not None
@@ -134,7 +135,7 @@ def test_songs_rated_apart_from_their_curve(tmp_path: Path) -> None:
 
 
 def test_clips_against_their_song(tmp_path: Path) -> None:
-    noise = label_noise(load_corpus(f"emopia:{make_emopia(tmp_path)}", CorpusOptions(labels="song")))
+    noise = measure_label_change(load_corpus(f"emopia:{make_emopia(tmp_path)}", CorpusOptions(labels="song")))
     assert noise.segment_s is None
     assert (noise.overall.windows, noise.overall.wrong) == (24, 6)  # the first clip of six of the eight songs
     assert (noise.songs, noise.moving) == (8, 6)
@@ -144,7 +145,7 @@ def test_clips_against_their_song(tmp_path: Path) -> None:
 
 
 def test_measures_are_weighted_by_time(tmp_path: Path) -> None:
-    noise = label_noise(load_corpus(f"vgmidi:{make_vgmidi(tmp_path)}"), segment_s=4.0)
+    noise = measure_label_change(load_corpus(f"vgmidi:{make_vgmidi(tmp_path)}"), segment_s=4.0)
     assert (noise.overall.windows, noise.overall.wrong) == (8 * 4, 8)
 
 
@@ -152,13 +153,13 @@ def test_no_audio_is_needed(tmp_path: Path) -> None:
     root = make_pmemo(tmp_path)
     for clip in (root / "chorus").iterdir():
         clip.unlink()
-    noise = label_noise(load_corpus(f"pmemo:{root}"), segment_s=2.0)
+    noise = measure_label_change(load_corpus(f"pmemo:{root}"), segment_s=2.0)
     assert noise.overall.wrong == 16
     assert noise.problems == ()
 
 
 def test_tables_and_json(tmp_path: Path) -> None:
-    noise = label_noise(load_corpus(f"pmemo:{make_pmemo(tmp_path)}"), segment_s=2.0)
+    noise = measure_label_change(load_corpus(f"pmemo:{make_pmemo(tmp_path)}"), segment_s=2.0)
     text = "\n".join(noise.lines())
     assert "pmemo: 16.7% of windows of 2 s have another emotion than their song's label" in text
     assert "high is valence from 0.5 up, arousal from 0.5 up" in text
@@ -174,9 +175,9 @@ def test_tables_and_json(tmp_path: Path) -> None:
 def test_a_length_is_one_that_can_be_counted(tmp_path: Path, segment_s: float) -> None:
     corpus = load_corpus(f"pmemo:{make_pmemo(tmp_path)}")
     with pytest.raises(ConfigError, match=r"^segment \S+: must be from 0\.1 to 3600 s$"):
-        label_noise(corpus, segment_s=segment_s)
+        measure_label_change(corpus, segment_s=segment_s)
     with pytest.raises(ConfigError, match=r"^segment \S+: must be from 0\.1 to 3600 s$"):
-        label_noise(corpus, lengths_s=[segment_s])
+        measure_label_change(corpus, lengths_s=[segment_s])
 
 
 def test_many_short_windows_of_many_ratings_are_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,31 +195,31 @@ def test_many_short_windows_of_many_ratings_are_counted_in_parts(monkeypatch: py
 
 def test_a_figure_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = pytest.importorskip("matplotlib.figure")
-    noise = label_noise(load_corpus(f"pmemo:{make_pmemo(tmp_path / 'corpus')}"), segment_s=2.0)
+    noise = measure_label_change(load_corpus(f"pmemo:{make_pmemo(tmp_path / 'corpus')}"), segment_s=2.0)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(figure.Figure, "savefig", full)
     with pytest.raises(EmosegError, match=r"noise\.png: cannot be written: No space left on device"):
-        write_figure(noise, tmp_path / "noise.png")
+        write_label_change_figure(noise, tmp_path / "noise.png")
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 
 def test_a_corpus_that_does_not_know(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="4q has no ratings over time"):
-        label_noise(load_corpus(f"4q:{make_fourq(tmp_path / 'q')}"))
+        measure_label_change(load_corpus(f"4q:{make_fourq(tmp_path / 'q')}"))
     with pytest.raises(CorpusError, match="no song is rated for half of 60 s"):
-        label_noise(load_corpus(f"pmemo:{make_pmemo(tmp_path / 'p')}"), segment_s=60)
+        measure_label_change(load_corpus(f"pmemo:{make_pmemo(tmp_path / 'p')}"), segment_s=60)
 
 
 def test_the_figure_is_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    noise = label_noise(load_corpus(f"pmemo:{make_pmemo(tmp_path)}"), segment_s=2.0)
-    write_figure(noise, tmp_path / "noise.png")
+    noise = measure_label_change(load_corpus(f"pmemo:{make_pmemo(tmp_path)}"), segment_s=2.0)
+    write_label_change_figure(noise, tmp_path / "noise.png")
     assert (tmp_path / "noise.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ConfigError, match=r"noise\.mp3: the suffix must name a picture format"):
-        write_figure(noise, tmp_path / "noise.mp3")
+    with pytest.raises(ConfigError, match=r"noise\.mp3: a figure must end in \.png, \.svg, \.pdf"):
+        write_label_change_figure(noise, tmp_path / "noise.mp3")
     assert not list(tmp_path.glob(".*"))
 
 
@@ -239,7 +240,7 @@ def test_published_annotations(spec: str, options: CorpusOptions, windows: int, 
     if not data:
         pytest.skip("EMOSEG_DATA is not set")
     name, _, folder = spec.partition(":")
-    noise = label_noise(load_corpus(f"{name}:{Path(data) / folder}", options), lengths_s=())
+    noise = measure_label_change(load_corpus(f"{name}:{Path(data) / folder}", options), lengths_s=())
     assert (noise.overall.windows, noise.overall.wrong) == (windows, wrong)
 
 
