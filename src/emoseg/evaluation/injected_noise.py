@@ -69,7 +69,7 @@ class InjectedLabels:
 
 
 def inject_noise(
-    labels: Int64, song: Int64, spec: InjectedNoise, *, classes: int, rng: np.random.Generator
+    labels: Int64, song: Int64, noise: InjectedNoise, *, classes: int, rng: np.random.Generator
 ) -> InjectedLabels:
     """Make some of the inherited labels wrong.
 
