@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-import emoseg
 from emoseg.analysis.model_folder import (
     CARD_FILE,
     CONFIG_FILE,
@@ -37,6 +36,7 @@ from emoseg.song.file import song_model_arrays
 from emoseg.system.files import file_checksum, read_text, work_folder
 from emoseg.system.progress import progress
 from emoseg.system.unfinished import claim, unfinished, unfinished_folder
+from emoseg.version import VERSION
 
 _MOST_NOTES = 1_000_000  # bytes
 _MOST_RESULT = 100_000_000
@@ -190,7 +190,7 @@ def _write_folder(
         model_config = ModelConfig(
             name=out.name,
             version="1",
-            emoseg_version=emoseg.__version__,
+            emoseg_version=VERSION,
             space=corpus.space.to_json(),
             segment=config.segment,
             frontends=config.frontends,

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from emoseg.analysis.model_folder import DEFAULT_MODEL, ModelFolder, load_model
+from emoseg.analysis.model_folder import BUNDLED, DEFAULT_MODEL, ModelFolder, load_model
 from emoseg.analysis.timeline import course, join_spans
-from emoseg.audio.arrays import as_recording
 from emoseg.audio.reader import SegmentReader
 from emoseg.audio.sound_kind import sound_evidence, sound_kinds
+from emoseg.audio.sources import Source, opened, source_name
 from emoseg.emotion import EmotionSpace
 from emoseg.errors import AudioError, ConfigError
 from emoseg.frontends import build_frontend, compute_features
 from emoseg.song.statistics import song_summaries
-from emoseg.types import UNSURE, Analysis, Float32, Float64, Recording, SegmentEmotion, SongEmotion
+from emoseg.types import UNSURE, Analysis, Float32, Float64, SegmentEmotion, SongEmotion
 
 _LEAST_MUSIC = 0.25  # share of the segments; below it a recording is named after what it mostly is
 
@@ -28,19 +27,23 @@ _LEAST_MUSIC = 0.25  # share of the segments; below it a recording is named afte
 class Analyzer:
     """Analyses recordings with one model.
 
+    An analyzer may be used from several threads at once. It can be pickled: the copy loads the model again from the
+    same folder, which must still be there. A bundled model is found wherever emoseg is installed.
+
     Parameters
     ----------
     model : ModelFolder or path or str
         A model folder, loaded or not, or the name of a bundled model; default the bundled one.
     hop_s : float, optional
-        Distance between segments in seconds; default the model's own. A smaller one tells changes more finely.
+        Distance between the starts of neighbouring segments in seconds, above 0.05 and at most 60; default the
+        model's own. A smaller one locates changes more precisely and takes longer.
 
     Raises
     ------
     ModelError
-        The model folder is not whole, was altered, or needs another version.
+        The model folder is incomplete, was altered, or needs another version of emoseg.
     ConfigError
-        `hop_s` is out of range.
+        `model` is none of these, or `hop_s` is out of range.
 
     Examples
     --------
@@ -54,16 +57,34 @@ class Analyzer:
     def __init__(
         self, model: ModelFolder | str | os.PathLike[str] = DEFAULT_MODEL, *, hop_s: float | None = None
     ) -> None:
+        _check_settings(model, hop_s)
         self.model = model if isinstance(model, ModelFolder) else load_model(Path(model))
+        self.hop_s = hop_s
         config = self.model.config
-        if hop_s is not None and not 0.05 < hop_s <= 60:
-            raise ConfigError(f"hop {hop_s} s: must be above 0.05 and at most 60 s")
         self.segment = config.segment if hop_s is None else config.segment.model_copy(update={"hop_s": hop_s})
         self.frontends = [build_frontend(frontend, config.segment) for frontend in config.frontends]
 
+    def __repr__(self) -> str:
+        hop = "" if self.hop_s is None else f", hop_s={self.hop_s:g}"
+        return f"Analyzer({self._model_name()!r}{hop})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        bundled = self.model.path.parent == BUNDLED
+        return {
+            "model": None if bundled else self.model.path.absolute(),
+            "name": self._model_name(),
+            "hop_s": self.hop_s,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["model"] or BUNDLED / state["name"], hop_s=state["hop_s"])  # type: ignore[misc]
+
+    def _model_name(self) -> str:
+        return self.model.path.name if self.model.path.parent == BUNDLED else str(self.model.path)
+
     def analyze(
         self,
-        source: str | os.PathLike[str] | Recording | NDArray[Any],
+        source: Source,
         *,
         sample_rate_hz: int | None = None,
         batch: int = 64,
@@ -73,25 +94,37 @@ class Analyzer:
 
         Parameters
         ----------
-        source : path, Recording or array
-            A file, or samples in memory: shape (n,), or (n, C) with C channels, which are averaged; floating point in
-            [-1, 1], or integers, whose full scale counts as 1. Long files are read in blocks.
+        source : path, binary file object, bytes, array or Recording
+            A sound file, its content, or samples. Samples have shape (n,), or (n, C) with C channels, which are
+            averaged. Floating-point samples are nominally in [-1, 1]; the full scale of an integer type counts as 1.
+            Lists of floats, and tensors on the CPU, count as arrays. Long files are read in blocks.
         sample_rate_hz : int, optional
-            Of an array, which needs one.
+            Sample rate of an array, which needs one.
         batch : int
-            Segments computed at a time; the result does not depend on it.
+            Number of segments computed at a time, at least 1; the result does not depend on it.
         on_progress : callable, optional
-            Called after each batch with the seconds of sound that it brought.
+            Called after each batch with the seconds of sound that it covers.
+
+        Returns
+        -------
+        Analysis
+            Its `path` is the path or the name of the file object, ``"<bytes>"``, or ``"<array>"``.
 
         Raises
         ------
         AudioError
-            The recording cannot be decoded or is not usable; the message says why.
+            The recording cannot be decoded or is not usable; `kind` and the message say why.
         ConfigError
-            An array without a sample rate, or a sample rate with something else.
+            The source has another type, or is an array without a sample rate; there is a sample rate but no array; or
+            `batch` is out of range.
         """
-        source = as_recording(source, sample_rate_hz)
-        reader = SegmentReader(source, segment=self.segment, batch=batch)
+        if not isinstance(batch, int) or batch < 1:
+            raise ConfigError(f"batch {batch!r}: must be a whole number of segments, at least 1")
+        with opened(source, sample_rate_hz) as recording:
+            reader = SegmentReader(recording, segment=self.segment, batch=batch)
+            return self._analyze(reader, source_name(source), on_progress)
+
+    def _analyze(self, reader: SegmentReader, path: str, on_progress: Callable[[float], object] | None) -> Analysis:
         config, space = self.model.config.timeline, self.model.space
         starts, ends, parts, found, described = [], [], [], [], []
         for part in reader:
@@ -114,7 +147,7 @@ class Analyzer:
         unsure_below = config.unsure_threshold(len(space.labels))
         answers = course(probabilities, sounds, labels=space.labels, segment=self.segment, config=config)
         return Analysis(
-            path=reader.path,
+            path=path,
             duration_s=reader.duration_s,
             model_name=self.model.config.name,
             model_version=self.model.config.version,
@@ -163,6 +196,34 @@ class Analyzer:
             _number(space.spread(p, "valence")),
             _number(space.spread(p, "arousal")),
         )
+
+
+def analyze(
+    source: Source,
+    *,
+    model: ModelFolder | str | os.PathLike[str] = DEFAULT_MODEL,
+    hop_s: float | None = None,
+    sample_rate_hz: int | None = None,
+    on_progress: Callable[[float], object] | None = None,
+) -> Analysis:
+    """Return the emotion of one recording over time and as a whole.
+
+    The model is loaded anew by each call. For several recordings use `analyze_many` or keep an `Analyzer`, whose
+    parameters and errors are the same.
+
+    Examples
+    --------
+    >>> analyze("song.mp3").song.label  # doctest: +SKIP
+    'Q1'
+    """
+    return Analyzer(model, hop_s=hop_s).analyze(source, sample_rate_hz=sample_rate_hz, on_progress=on_progress)
+
+
+def _check_settings(model: object, hop_s: object) -> None:
+    if not isinstance(model, ModelFolder | str | os.PathLike):
+        raise ConfigError(f"model {model!r}: must be a model folder or the name of a bundled model")
+    if hop_s is not None and not (isinstance(hop_s, int | float | np.integer | np.floating) and 0.05 < hop_s <= 60):
+        raise ConfigError(f"hop {hop_s!r} s: must be above 0.05 and at most 60 s")
 
 
 def _answer(space: EmotionSpace, p: Float64, unsure_below: float) -> str:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-import emoseg
 from emoseg.errors import AudioError, ConfigError, EmosegError
 from emoseg.system.console import drop_output, put, put_json, show_own_warnings, tell
 from emoseg.system.names import one_line, printable
+from emoseg.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,7 +175,7 @@ def _usage(error: Any) -> int:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        put(f"emoseg {emoseg.__version__}")
+        put(f"emoseg {VERSION}")
         raise typer.Exit
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-import emoseg
 from emoseg import metrics
 from emoseg.config import TrainConfig
 from emoseg.corpora.base import Corpus
@@ -24,6 +23,7 @@ from emoseg.evaluation.detection import auroc_differences, detection_figures
 from emoseg.evaluation.jobs import TrialResult
 from emoseg.evaluation.protocol import Protocol, split_report
 from emoseg.types import Float64, Int64
+from emoseg.version import VERSION
 
 SCHEMA = "emoseg.evaluation/2"
 PLAIN = ("inherit", "mixup")  # the fair baseline is the better of them
@@ -48,7 +48,7 @@ def make_result(
     fair = fair_baseline(reference, estimates, len(labels))
     return {
         "schema": SCHEMA,
-        "emoseg_version": emoseg.__version__,
+        "emoseg_version": VERSION,
         "corpus": _describe(corpus, segments, reference),
         "protocol": {
             "folds": protocol.folds,

@@ -19,7 +19,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -115,70 +116,108 @@ class WorkerProcess:
 
 
 def run_parallel(
-    items: Sequence[In],
+    items: Iterable[In],
     start: Start,
     *,
     workers: int,
     on_wait: Callable[[], object] | None = None,
+    on_death: Callable[[In, str], object] | None = None,
 ) -> Generator[tuple[int, Any], None, None]:
-    """Yield the index of each item and what the processes make of it, in the order in which they are finished.
+    """Yield the index of each item and the result of the work on it, in the order in which they are finished.
 
     Parameters
     ----------
-    items : sequence
-        All of it, and all results, can be pickled.
+    items : iterable
+        Taken one by one, as processes become free. All of them, and all results, can be pickled.
     start : Start
     workers : int
-        Processes. With one, everything is done in this process.
+        Number of processes. With one, everything is done in this process.
     on_wait : callable, optional
         Called after each result, and twice a second between them.
+    on_death : callable, optional
+        Called with an item and the cause when the item has ended its process twice; returns the item's result. Without
+        it, the first such death is an error.
 
     Raises
     ------
     EmosegError
-        A process ended suddenly.
+        A process ended suddenly, or before it was ready.
     Exception
         What the work on an item raised.
     """
-    if workers == 1 or not items:
+    if workers == 1 or (isinstance(items, Sized) and not len(items)):
         work = start.setup(*start.arguments)
         for i, item in enumerate(items):
             yield i, work(item)
         return
-    crew: dict[Connection, WorkerProcess] = {}
+    pool = _Pool(items, start, on_death)
     try:
-        for _ in range(min(workers, len(items))):
-            worker = WorkerProcess(start)
-            crew[worker.pipe] = worker
-        yield from _answers(crew, items, on_wait)
+        pool.hire(min(workers, len(items)) if isinstance(items, Sized) else workers)
+        while pool.workers:
+            yield from pool.step(timeout_s=0.5 if on_wait else None)
+            if on_wait:
+                on_wait()
     finally:
-        for worker in crew.values():
+        for worker in pool.workers.values():
             worker.kill()
 
 
-def _answers(
-    crew: dict[Connection, WorkerProcess], items: Sequence[In], on_wait: Callable[[], object] | None
-) -> Iterator[tuple[int, Any]]:
-    todo = iter(enumerate(items))
-    doing: dict[Connection, int] = {}
-    while crew:
-        for pipe in wait(list(crew), timeout=0.5 if on_wait else None):
+class _Pool(Generic[In]):
+    """The processes of a run by their pipes, the items that they work on, and the items that wait."""
+
+    def __init__(self, items: Iterable[In], start: Start, on_death: Callable[[In, str], object] | None) -> None:
+        self.workers: dict[Connection, WorkerProcess] = {}
+        self._start, self._on_death = start, on_death
+        self._waiting = enumerate(items)
+        self._doing: dict[Connection, tuple[int, In]] = {}
+        self._again: deque[tuple[int, In]] = deque()  # of processes that died
+        self._died: set[int] = set()
+
+    def hire(self, count: int) -> None:
+        """Start processes; each asks for an item when it is ready."""
+        for _ in range(count):
+            worker = WorkerProcess(self._start)
+            self.workers[worker.pipe] = worker
+
+    def step(self, *, timeout_s: float | None) -> Iterator[tuple[int, Any]]:
+        """Wait for at most `timeout_s`, see to every process that has an answer, and yield the results."""
+        for pipe in wait(list(self.workers), timeout=timeout_s):
             assert isinstance(pipe, Connection)
-            answer = crew[pipe].answer()
+            answer = self.workers[pipe].answer()
             if answer is None:
-                raise EmosegError(f"a process ended suddenly ({_cause(crew[pipe].status())})")
+                yield from self._replace(pipe)
+                continue
             if answer.error is not None:
                 raise answer.error
-            index = doing.pop(pipe, None)
-            if (following := next(todo, None)) is None:
-                crew.pop(pipe).kill()
-            else:
-                doing[pipe], item = following
-                crew[pipe].ask(item)
-            if index is not None:
-                yield index, answer.value
-        if on_wait:
-            on_wait()
+            done = self._doing.pop(pipe, None)
+            self._give(pipe)
+            if done is not None:
+                yield done[0], answer.value
+
+    def _give(self, pipe: Connection) -> None:
+        following = self._again.popleft() if self._again else next(self._waiting, None)
+        if following is None:
+            self.workers.pop(pipe).kill()
+        else:
+            self._doing[pipe] = following
+            self.workers[pipe].ask(following[1])
+
+    def _replace(self, pipe: Connection) -> Iterator[tuple[int, Any]]:
+        """Start a process in the place of one that died; yield the result of an item that it died of twice."""
+        cause = _cause(self.workers[pipe].status())
+        if pipe not in self._doing:
+            guard = "a script that starts processes needs 'if __name__ == \"__main__\":' before its calls"
+            raise EmosegError(f"a process ended before it was ready ({cause}); {guard}")
+        if self._on_death is None:
+            raise EmosegError(f"a process ended suddenly ({cause})")
+        index, item = self._doing.pop(pipe)
+        self.workers.pop(pipe).kill()
+        self.hire(1)
+        if index in self._died:
+            yield index, self._on_death(item, cause)
+        else:
+            self._died.add(index)
+            self._again.append((index, item))
 
 
 def _cause(status: int | None) -> str:
