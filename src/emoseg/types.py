@@ -52,6 +52,9 @@ class Section:
     label: str
 
 
+AXES = ("valence", "arousal", "valence_sd", "arousal_sd")
+"""The attributes of an emotion that place it in the valence-arousal plane."""
+
 UNSURE = "unsure"
 SOUNDS = ("speech", "noise", "tone", "silence")
 STATES = (UNSURE, *SOUNDS)

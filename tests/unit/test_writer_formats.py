@@ -165,7 +165,7 @@ def test_a_collection_of_nothing_writes_nothing(format: str, tmp_path: Path) -> 
 
 
 def test_an_unknown_collection_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown format 'json': choose from jsonl, parquet"):
+    with pytest.raises(ConfigError, match="format 'json': must be one of jsonl, parquet"):
         collection(tmp_path, format="json")
 
 

@@ -1,17 +1,17 @@
-"""How emotions look and read for people: colours, one-character marks, plain words, and clock times.
+"""The look of emotions for people: colours, one-character marks, plain words, and clock times.
 
-Shared by the terminal table and the HTML report, so the same label has the same colour and words in both. Everything
-here is a pure function of the emotion space; nothing depends on the recording.
+Terminal table, figure and HTML report share it, so that a label has the same colour and words everywhere. Colours and
+words depend on the emotion space alone, not on the recording.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from emoseg.emotion import EmotionSpace, mood_at
+from emoseg.system.names import one_line
 from emoseg.types import STATES, UNSURE, Analysis
 
 
@@ -49,7 +49,7 @@ OTHER_SWATCHES = tuple(
     )
 )
 
-# Greys, because none of them is an emotion.
+# States are grey, because none of them is an emotion.
 STATE_SWATCHES = {
     "unsure": Swatch("#B9B6AE", "#85868E"),
     "speech": Swatch("#8A8982", "#A9AAB2"),
@@ -67,8 +67,8 @@ def answers(analysis: Analysis) -> tuple[str, ...]:
     return (*labels, *(state for state in STATES if state in given and state not in labels))
 
 
-def told(analysis: Analysis, label: str) -> str:
-    """Return an answer as it is written where there is no room for rules: "unsure" carries its own."""
+def label_with_rule(analysis: Analysis, label: str) -> str:
+    """Return an answer for formats that have no room for the rules: "unsure" carries its own."""
     if label != UNSURE or UNSURE in analysis.space.labels:
         return label
     return f"{UNSURE} (p < {analysis.unsure_below:.2f})"
@@ -118,7 +118,7 @@ def words(space: EmotionSpace, label: str) -> tuple[str, ...]:
 
 def caption(space: EmotionSpace, label: str) -> str:
     """Return the label with its words, such as ``"Q1 happy/excited"``."""
-    return " ".join([legible(label), "/".join(words(space, label))]).strip()
+    return " ".join([one_line(label), "/".join(words(space, label))]).strip()
 
 
 def on_colour(colour: str) -> str:
@@ -144,13 +144,8 @@ def clock(seconds: float, *, decimals: int = 0) -> str:
 
 
 def file_name(path: str) -> str:
-    """Return a recording's file name without its folders, legible."""
-    return legible(Path(path).name or path)
-
-
-def legible(text: str) -> str:
-    """Replace what cannot be shown (control characters, bytes of a file name that are not UTF-8) by U+FFFD."""
-    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
+    """Return a recording's file name without its folders."""
+    return one_line(Path(path).name or path)
 
 
 def _linear(channel: float) -> float:

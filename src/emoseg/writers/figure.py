@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from emoseg.errors import MissingExtraError
+from emoseg.system.names import one_line
 from emoseg.types import Analysis
-from emoseg.writers.appearance import answer_swatches, answers, caption, clock, file_name, legible, on_colour
+from emoseg.writers.appearance import answer_swatches, answers, caption, clock, file_name, on_colour
+from emoseg.writers.formats import Format
 from emoseg.writers.json_lines import to_json
 
 SIZE_INCHES = (10.0, 6.2)
@@ -65,7 +67,7 @@ def _verdict(analysis: Analysis) -> str:
 
 def _footnote(analysis: Analysis) -> str:
     rules = analysis.rules
-    model = legible(f"{analysis.model_name} {analysis.model_version}")
+    model = one_line(f"{analysis.model_name} {analysis.model_version}")
     lines = [f"model {model}. Emotion space {analysis.space.name}: {analysis.space.rule}"]
     lines += [f"unsure: {rules['unsure']}; {rules['sound']}"]
     return _plain("\n".join(lines))
@@ -91,7 +93,7 @@ def _draw_spans(analysis: Analysis, axes: Any) -> None:
         axes.axvspan(span.start_s, span.end_s, color=colour, alpha=0.4, linewidth=0)
         axes.axvspan(span.start_s, span.end_s, ymin=0.87, color=colour, linewidth=0)
         if span.end_s - span.start_s > _LEAST_TEXT * analysis.duration_s:
-            middle, text = (span.start_s + span.end_s) / 2, _plain(legible(span.label))
+            middle, text = (span.start_s + span.end_s) / 2, _plain(one_line(span.label))
             axes.text(middle, 1.3, text, ha="center", va="center", fontsize=8, color=on_colour(colour), clip_on=True)
     axes.set_ylim(-1.1, 1.5)
     axes.set_yticks([])
@@ -130,3 +132,6 @@ def _draw_axes(analysis: Analysis, axes: Any) -> None:
     axes.set_yticks([-1, 0, 1])
     axes.set_ylabel("valence, arousal", fontsize=8, color=_SOFT)
     axes.legend(fontsize=7, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+
+
+PNG = Format(".png", render)

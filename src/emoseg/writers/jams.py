@@ -17,8 +17,9 @@ from typing import Any
 
 from emoseg.system.console import json_text
 from emoseg.types import Analysis
-from emoseg.writers.appearance import legible
-from emoseg.writers.json_lines import rounded, to_json
+from emoseg.writers.formats import Format
+from emoseg.writers.json_lines import to_json
+from emoseg.writers.numbers import rounded
 
 JAMS_VERSION = "0.3.5"
 
@@ -45,7 +46,7 @@ def render(analysis: Analysis) -> str:
     document = {
         "annotations": annotations,
         "file_metadata": {
-            "title": legible(Path(analysis.path).name),
+            "title": Path(analysis.path).name,
             "artist": "",
             "release": "",
             "duration": duration_s,
@@ -82,9 +83,9 @@ def _annotation(
         "annotation_metadata": {
             "curator": {"name": "", "email": ""},
             "annotator": {},
-            "version": legible(analysis.model_version),
+            "version": analysis.model_version,
             "corpus": "",
-            "annotation_tools": f"emoseg, model {legible(analysis.model_name)}",
+            "annotation_tools": f"emoseg, model {analysis.model_name}",
             "annotation_rules": f"emotion space {analysis.space.name}: {analysis.space.rule}; {rules}",
             "validation": "",
             "data_source": "program",
@@ -93,3 +94,6 @@ def _annotation(
         "time": 0,
         "duration": duration_s,
     }
+
+
+JAMS = Format(".jams", render)

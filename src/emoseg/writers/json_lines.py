@@ -1,4 +1,4 @@
-"""JSON: one object a recording, schema ``emoseg.analysis/1``, strict (no NaN), UTF-8.
+"""JSON: one object per recording, schema ``emoseg.analysis/1``, strict (no NaN), UTF-8.
 
 The same object is a file of its own (format ``json``), a line of one file for all recordings (format ``jsonl``), and a
 line on standard output (``emoseg analyze --json``).
@@ -6,18 +6,15 @@ line on standard output (``emoseg analyze --json``).
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from emoseg.errors import EmosegError
 from emoseg.system.console import json_text
-from emoseg.types import Analysis, AnalysisFailure, SegmentEmotion, SongEmotion
+from emoseg.types import AXES, Analysis, AnalysisFailure, SegmentEmotion, SongEmotion
+from emoseg.writers.formats import Collection, CollectionFormat, Format
+from emoseg.writers.numbers import rounded, rounded_or_none
 
 SCHEMA = "emoseg.analysis/1"
-DECIMALS = 6
-AXES = ("valence", "arousal", "valence_sd", "arousal_sd")
 
 
 def to_json(result: Analysis | AnalysisFailure) -> dict[str, Any]:
@@ -32,7 +29,7 @@ def to_json(result: Analysis | AnalysisFailure) -> dict[str, Any]:
     dict
         Keys in a fixed order. A label is one of the space's, or "unsure", "speech", "noise", "tone" or "silence"; the
         last four come with no probabilities, and None for valence and arousal. Times are in seconds, probabilities in
-        [0, 1], valence and arousal in [-1, 1] or None; all rounded to six decimals.
+        [0, 1], valence and arousal in [-1, 1] or None. All numbers are rounded to six decimals.
 
     Raises
     ------
@@ -54,10 +51,7 @@ def to_json(result: Analysis | AnalysisFailure) -> dict[str, Any]:
             "label": song.label,
             "probabilities": _probabilities(song, labels, path),
             "confidence": rounded(song.confidence, path),
-            "valence": rounded_or_none(song.valence, path),
-            "arousal": rounded_or_none(song.arousal, path),
-            "valence_sd": rounded_or_none(song.valence_sd, path),
-            "arousal_sd": rounded_or_none(song.arousal_sd, path),
+            **_places(song, path),
         },
         "segments": [_segment(segment, labels, path) for segment in result.segments],
         "spans": [
@@ -90,21 +84,12 @@ def render(analysis: Analysis) -> str:
     return dumps(analysis) + "\n"
 
 
-class JsonLinesCollection:
-    """Writes a line per recording, failures too, as they come: what a killed run had done is in the file.
-
-    Parameters
-    ----------
-    file : Path
-        Made with its folders; an earlier one is replaced when the first line comes.
-    """
+class JsonLinesCollection(Collection):
+    """Writes a line per recording, failures too, at once: the file holds what a killed run had done."""
 
     def __init__(self, file: Path) -> None:
-        self.file = file
+        super().__init__(file)
         self._end = 0  # of the lines written so far
-
-    def __enter__(self) -> Self:
-        return self
 
     def add(self, result: Analysis | AnalysisFailure) -> None:
         """Write the line of a recording.
@@ -115,37 +100,18 @@ class JsonLinesCollection:
             A number is not finite, or the disk is full; the file then ends with the last whole line.
         """
         line = (dumps(result) + "\n").encode()
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("r+b" if self._end else "wb") as opened:
-                opened.seek(self._end)
-                try:
-                    opened.write(line)
-                    opened.flush()
-                except OSError:
-                    opened.truncate(self._end)
-                    raise
-                self._end += len(line)
-        except OSError as error:
-            raise EmosegError(f"{self.file}: cannot be written: {error.strerror or error}") from error
+        with self._writing(), self.file.open("r+b" if self._end else "wb") as opened:
+            opened.seek(self._end)
+            try:
+                opened.write(line)
+                opened.flush()
+            except OSError:
+                opened.truncate(self._end)
+                raise
+            self._end += len(line)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Do nothing: every line is in the file already."""
-
-
-def rounded(value: float, path: str) -> float:
-    """Return `value` as a plain float with six decimals; raise EmosegError, naming `path`, where it is not finite."""
-    number = float(value)
-    if not math.isfinite(number):
-        raise EmosegError(f"{path}: the analysis holds {number}, but results must be finite numbers")
-    return round(number, DECIMALS) + 0.0  # adding zero turns -0.0 into 0.0
-
-
-def rounded_or_none(value: float | None, path: str) -> float | None:
-    """Return `rounded`, or None for a label set that has no such axis."""
-    return None if value is None else rounded(value, path)
 
 
 def _segment(segment: SegmentEmotion, labels: tuple[str, ...], path: str) -> dict[str, Any]:
@@ -154,12 +120,13 @@ def _segment(segment: SegmentEmotion, labels: tuple[str, ...], path: str) -> dic
         "end_s": rounded(segment.end_s, path),
         "label": segment.label,
         "probabilities": _probabilities(segment, labels, path),
-        "valence": rounded_or_none(segment.valence, path),
-        "arousal": rounded_or_none(segment.arousal, path),
-        "valence_sd": rounded_or_none(segment.valence_sd, path),
-        "arousal_sd": rounded_or_none(segment.arousal_sd, path),
+        **_places(segment, path),
         "sound": segment.sound,
     }
+
+
+def _places(emotion: SongEmotion | SegmentEmotion, path: str) -> dict[str, float | None]:
+    return {axis: rounded_or_none(getattr(emotion, axis), path) for axis in AXES}
 
 
 def _probabilities(emotion: SongEmotion | SegmentEmotion, labels: tuple[str, ...], path: str) -> dict[str, float]:
@@ -167,3 +134,7 @@ def _probabilities(emotion: SongEmotion | SegmentEmotion, labels: tuple[str, ...
     return {
         label: rounded(p, path) for label, p in zip(labels, emotion.probabilities, strict=bool(emotion.probabilities))
     }
+
+
+JSON = Format(".json", render)
+JSONL = CollectionFormat("emotions.jsonl", JsonLinesCollection)

@@ -1,4 +1,4 @@
-"""Parquet: a row a segment, the same columns for one recording and for a whole library in one file.
+"""Parquet: one row per segment, the same columns for one recording and for a whole library in one file.
 
 Columns
 -------
@@ -11,7 +11,7 @@ p_<label>, valence, arousal, valence_sd, arousal_sd
 song_label, song_confidence, song_p_<label>, song_valence, song_arousal, song_valence_sd, song_arousal_sd
     The recording as a whole, repeated in each of its rows (which costs next to nothing in this format).
 model_name, model_version
-    What it was analysed with.
+    The model that analysed it.
 
 The file's metadata holds, under ``emoseg``, JSON with the version of this table, the emotion space, and the rules.
 Numbers are double precision and not rounded.
@@ -20,19 +20,18 @@ Numbers are double precision and not rounded.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from emoseg.emotion import EmotionSpace
 from emoseg.errors import EmosegError
 from emoseg.system.files import written_whole
 from emoseg.system.names import valid_text
-from emoseg.types import Analysis, AnalysisFailure
-from emoseg.writers.json_lines import AXES
+from emoseg.types import AXES, Analysis, AnalysisFailure
+from emoseg.writers.formats import Collection, CollectionFormat
+from emoseg.writers.numbers import finite, finite_or_none
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -84,19 +83,14 @@ def segment_table(analyses: Iterable[Analysis], schema: pa.Schema) -> pa.Table:
     return pa.table({name: pa.array(columns[name], type=schema.field(name).type) for name in columns}, schema=schema)
 
 
-class ParquetCollection:
+class ParquetCollection(Collection):
     """Writes many recordings into one file, which appears under its name when the block ends, with an error too.
 
     Memory holds at most 65,536 rows. All recordings must have been analysed in one emotion space.
-
-    Parameters
-    ----------
-    file : Path
-        Made with its folders, or replaced.
     """
 
     def __init__(self, file: Path) -> None:
-        self.file = file
+        super().__init__(file)
         self._waiting: list[Analysis] = []
         self._rows = 0
         self._schema: Any = None
@@ -104,11 +98,8 @@ class ParquetCollection:
         self._failed: EmosegError | None = None  # a file with a part that was not written must not appear
         self._closing = ExitStack()
 
-    def __enter__(self) -> Self:
-        return self
-
     def add(self, result: Analysis | AnalysisFailure) -> None:
-        """Take the segments of a recording; a failure has none.
+        """Add the segments of a recording; a failure has none.
 
         Raises
         ------
@@ -128,42 +119,37 @@ class ParquetCollection:
         if not self._waiting:
             return
         waiting, self._waiting, self._rows = self._waiting, [], 0
+        if self._writer is None:
+            self._schema = segment_schema(waiting[0].space, waiting[0].rules)
+        table = segment_table(waiting, self._schema)
         try:
-            if self._writer is None:
-                self._schema = segment_schema(waiting[0].space, waiting[0].rules)
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-                temporary = self._closing.enter_context(written_whole(self.file))
-                self._writer = pq.ParquetWriter(temporary, self._schema, compression="zstd")
-            self._writer.write_table(segment_table(waiting, self._schema))
-        except OSError as error:
-            self._failed = self._unwritten(error)
-            raise self._failed from error
+            with self._writing():
+                if self._writer is None:
+                    temporary = self._closing.enter_context(written_whole(self.file))
+                    self._writer = pq.ParquetWriter(temporary, self._schema, compression="zstd")
+                self._writer.write_table(table)
+        except EmosegError as error:
+            self._failed = error
+            raise
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # What was analysed before an error or an interrupt is worth as much as without one.
+    def close(self) -> None:
+        """Write the rows that wait, and give the file its name."""
         with self._closing:
-            try:
-                self._flush()
-                if self._writer is not None:
+            self._flush()
+            if self._writer is not None:
+                with self._writing():
                     self._writer.close()
-            except OSError as failed:
-                raise self._unwritten(failed) from failed
             if self._failed is not None:
                 raise self._failed
-
-    def _unwritten(self, error: OSError) -> EmosegError:
-        return EmosegError(f"{self.file}: cannot be written: {error.strerror or error}")
 
 
 def _rows(analysis: Analysis) -> Iterable[dict[str, Any]]:
     labels, song = analysis.space.labels, analysis.song
     whole = {
         "song_label": song.label,
-        "song_confidence": _finite(song.confidence, analysis),
+        "song_confidence": finite(song.confidence, analysis.path),
         **_probabilities("song_p_", labels, song.probabilities, analysis),
-        **{f"song_{axis}": _finite(getattr(song, axis), analysis) for axis in AXES},
+        **{f"song_{axis}": finite_or_none(getattr(song, axis), analysis.path) for axis in AXES},
         "model_name": analysis.model_name,
         "model_version": analysis.model_version,
     }
@@ -171,15 +157,15 @@ def _rows(analysis: Analysis) -> Iterable[dict[str, Any]]:
     for i, (segment, span) in enumerate(zip(analysis.segments, analysis.spans_of_segments(), strict=True)):
         yield {
             "path": path,
-            "duration_s": _finite(analysis.duration_s, analysis),
+            "duration_s": finite(analysis.duration_s, analysis.path),
             "segment": i,
-            "start_s": _finite(segment.start_s, analysis),
-            "end_s": _finite(segment.end_s, analysis),
+            "start_s": finite(segment.start_s, analysis.path),
+            "end_s": finite(segment.end_s, analysis.path),
             "label": segment.label,
             "sound": segment.sound,
             "span": span.label,
             **_probabilities("p_", labels, segment.probabilities, analysis),
-            **{axis: _finite(getattr(segment, axis), analysis) for axis in AXES},
+            **{axis: finite_or_none(getattr(segment, axis), analysis.path) for axis in AXES},
             **whole,
         }
 
@@ -188,12 +174,7 @@ def _probabilities(
     prefix: str, labels: tuple[str, ...], values: tuple[float, ...], analysis: Analysis
 ) -> dict[str, float | None]:
     known = values or (None,) * len(labels)
-    return {prefix + label: _finite(p, analysis) for label, p in zip(labels, known, strict=True)}
+    return {prefix + label: finite_or_none(p, analysis.path) for label, p in zip(labels, known, strict=True)}
 
 
-def _finite(value: float | None, analysis: Analysis) -> float | None:
-    if value is None:
-        return None
-    if not math.isfinite(value):
-        raise EmosegError(f"{analysis.path}: the analysis holds {value}, but results must be finite numbers")
-    return float(value) + 0.0
+PARQUET = CollectionFormat("emotions.parquet", ParquetCollection)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from emoseg.emotion import EmotionSpace
+from emoseg.system.names import one_line
 from emoseg.types import SOUNDS, Analysis, AnalysisFailure
 from emoseg.writers.appearance import (
     answer_marks,
@@ -21,7 +22,6 @@ from emoseg.writers.appearance import (
     caption,
     clock,
     file_name,
-    legible,
     on_colour,
 )
 
@@ -88,7 +88,7 @@ class ResultTable:
 
 
 def _failure(failure: AnalysisFailure) -> Text:
-    path, message = legible(failure.path), legible(failure.message)
+    path, message = one_line(failure.path), one_line(failure.message)
     # Most messages begin with the file already.
     cause = message.removeprefix(f"{path}: ")
     return Text.assemble(("failed ", "bold red"), (path, "bold"), f": {cause} ({failure.error_type})")
@@ -183,8 +183,8 @@ def _provenance(analysis: Analysis) -> list[str]:
     """Return what a reader needs to trust the numbers, in lines."""
     space, song = analysis.space, analysis.song
     lines = [
-        f"model {legible(analysis.model_name)} {legible(analysis.model_version)}",
-        f"emotion space {legible(space.name)}: {legible(space.rule or ', '.join(space.labels))}",
+        f"model {one_line(analysis.model_name)} {one_line(analysis.model_version)}",
+        f"emotion space {one_line(space.name)}: {one_line(space.rule or ', '.join(space.labels))}",
         f"unsure: {analysis.rules['unsure']}",
     ]
     if song.valence is not None or song.arousal is not None:

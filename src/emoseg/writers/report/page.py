@@ -23,19 +23,19 @@ from urllib.parse import quote
 
 from emoseg.emotion import Axis, EmotionSpace
 from emoseg.errors import EmosegError
+from emoseg.system.names import one_line
 from emoseg.types import Analysis
-from emoseg.writers import charts
 from emoseg.writers.appearance import (
     answer_swatches,
     answers,
     caption,
     clock,
     file_name,
-    legible,
     on_colour,
     words,
 )
 from emoseg.writers.json_lines import to_json
+from emoseg.writers.report import charts
 
 AUDIO_LIMIT_MB = 12.0
 MIME_TYPES = {
@@ -93,7 +93,7 @@ def render_report(
     if not analysis.segments or not analysis.spans or analysis.duration_s <= 0:
         raise EmosegError(f"{analysis.path}: a report needs at least one segment, and the analysis has none")
     package = resources.files(__package__)
-    texts = {name: (package / f"report.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
+    texts = {name: (package / f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
     digest = base64.b64encode(hashlib.sha256(texts["js"].encode()).digest()).decode()
     sound = _embed(audio, folder, limit_mb)
     values = {
@@ -121,7 +121,7 @@ def _embed(audio: Path | None, folder: Path | None, limit_mb: float) -> _Sound:
             return _Sound(reason="There is no player, because the recording's file was not found.")
         size_mb = audio.stat().st_size / 1e6
         if mime is None:
-            kind = legible(audio.suffix) or "without a suffix"
+            kind = one_line(audio.suffix) or "without a suffix"
             return _Sound(reason=f"There is no player, because browsers do not play files {kind}.")
         if size_mb > limit_mb:
             reason = f"the recording has {size_mb:.1f} MB and a page holds at most {limit_mb:g} MB"
@@ -174,7 +174,7 @@ def _page_data(analysis: Analysis, result: dict[str, Any]) -> dict[str, Any]:
     ]
     return {
         "duration": result["duration_s"],
-        "labels": [legible(label) for label in labels],
+        "labels": [one_line(label) for label in labels],
         "captions": [caption(analysis.space, label) for label in labels],
         "segments": segments,
     }
@@ -192,7 +192,7 @@ def _header(analysis: Analysis) -> dict[str, str]:
     sentences = [*_verdict(analysis), _time_shares(analysis)]
     return {
         "song_class": f"c{answers(analysis).index(song.label)}",
-        "chip": f'<span class="chip">{escape(legible(song.label))}</span>' if plain else "",
+        "chip": f'<span class="chip">{escape(one_line(song.label))}</span>' if plain else "",
         "feel": escape(", ".join(plain).capitalize() or _shown(song.label, space)),
         "lede": escape(" ".join(sentences)),
         "bars": _bars(analysis),
@@ -201,7 +201,7 @@ def _header(analysis: Analysis) -> dict[str, str]:
 
 
 def _shown(answer: str, space: EmotionSpace) -> str:
-    return legible(answer) if answer in space.labels else answer.capitalize()
+    return one_line(answer) if answer in space.labels else answer.capitalize()
 
 
 def _verdict(analysis: Analysis) -> list[str]:
@@ -213,13 +213,15 @@ def _verdict(analysis: Analysis) -> list[str]:
     best, second = (space.labels[i] for i in order)
     best_p, second_p = (song.probabilities[i] for i in order)
     if song.label not in space.labels:
-        guesses = f"{legible(best)} is the best guess with {best_p:.1%}, {legible(second)} follows with {second_p:.1%}"
+        guesses = (
+            f"{one_line(best)} is the best guess with {best_p:.1%}, {one_line(second)} follows with {second_p:.1%}"
+        )
         return [f"No answer: {guesses}, and below {analysis.unsure_below:.0%} no answer is given."]
     place = _place(space.axes[space.index(song.label)])
-    kind = f"{legible(song.label)} ({place})" if place else f"“{legible(song.label)}”"
+    kind = f"{one_line(song.label)} ({place})" if place else f"“{one_line(song.label)}”"
     sentences = [f"As a whole the song is {kind}, with {song.confidence:.0%} confidence."]
     if best_p - second_p < 0.15:
-        sentences.append(f"A close call: {legible(second)} follows with {second_p:.0%}.")
+        sentences.append(f"A close call: {one_line(second)} follows with {second_p:.0%}.")
     return sentences
 
 
@@ -235,8 +237,8 @@ def _time_shares(analysis: Analysis) -> str:
     total = sum(seconds.values())
     shares = sorted(((s / total, label) for label, s in seconds.items()), reverse=True)
     if len(shares) == 1:
-        return f"It stays {legible(shares[0][1])} from start to end."
-    first, *rest = [f"{share:.0%} in {legible(label)}" for share, label in shares if share >= 0.005][:4]
+        return f"It stays {one_line(shares[0][1])} from start to end."
+    first, *rest = [f"{share:.0%} in {one_line(label)}" for share, label in shares if share >= 0.005][:4]
     told = [first.replace(" in ", " of its time in ", 1), *rest]
     return f"It spends {', '.join(told[:-1])} and {told[-1]}." if rest else f"It spends {told[0]}."
 
@@ -324,6 +326,20 @@ def _small_print(analysis: Analysis) -> dict[str, str]:
         "The waveform is scaled to its loudest point; long recordings are drawn with neighbouring segments averaged.",
     ]
     return {
-        "model": escape(legible(f"{analysis.model_name} {analysis.model_version}")),
-        "small_print": escape(legible("".join(lines)).replace("..", ".")),
+        "model": escape(one_line(f"{analysis.model_name} {analysis.model_version}")),
+        "small_print": escape(one_line("".join(lines)).replace("..", ".")),
     }
+
+
+@dataclass(frozen=True)
+class _Html:
+    """The report as a format; it takes the recording itself when its file is still there."""
+
+    suffix: str = ".html"
+
+    def render(self, analysis: Analysis, *, folder: Path | None = None) -> str:
+        """Return the page that will lie in `folder`."""
+        return render_report(analysis, audio=Path(analysis.path), folder=folder)
+
+
+HTML = _Html()
