@@ -7,12 +7,23 @@ Conventions: times are seconds from the start of the recording; probabilities ar
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emoseg.emotion import EmotionSpace
+from emoseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+    from types import ModuleType
+
+    import pandas
+    from matplotlib.figure import Figure
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -61,24 +72,46 @@ STATES = (UNSURE, *SOUNDS)
 """What an answer may say instead of a label of the space; a state that is itself a label of the space is not used."""
 
 
+class _Probabilities:
+    """Access to probabilities by label; shared by segments and songs."""
+
+    probabilities: tuple[float, ...]
+    labels: tuple[str, ...]
+
+    def probability(self, label: str) -> float | None:
+        """Return the probability of a label in [0, 1]; None where the sound is not music.
+
+        Raises
+        ------
+        ConfigError
+            The emotion space has no such label.
+        """
+        if label not in self.labels:
+            raise ConfigError(f"label {label!r}: must be one of {', '.join(self.labels) or 'none'}")
+        return self.probabilities[self.labels.index(label)] if self.probabilities else None
+
+
 @dataclass(frozen=True)
-class SegmentEmotion:
+class SegmentEmotion(_Probabilities):
     """The emotion of one segment.
 
     Parameters
     ----------
     start_s, end_s : float
+        Seconds from the start of the recording.
     label : str
         The answer for this segment alone: a label of the space, or one of `STATES`.
     probabilities : tuple of float
-        In the order of the space; empty where the sound is not music.
+        In the order of the space, in [0, 1]; empty where the sound is not music. `probability` finds one by its label.
     valence, arousal : float or None
-        Derived from the probabilities; None without music or without the axis.
+        Derived from the probabilities, in [-1, 1]; None where the sound is not music or the space has no such axis.
     valence_sd, arousal_sd : float or None
-        Standard deviation of the label's place on the axis under the probabilities: 0 where all labels with any
-        probability lie at one place, 1 where both ends are equally probable.
+        Standard deviation of the label's place on the axis under the probabilities, in [0, 1]: 0 where all labels with
+        any probability lie at one place, 1 where both ends are equally probable.
     sound : str
         ``"music"`` or one of `SOUNDS`.
+    labels : tuple of str
+        The labels of the space, in the order of `probabilities`.
     """
 
     start_s: float
@@ -90,22 +123,27 @@ class SegmentEmotion:
     valence_sd: float | None = None
     arousal_sd: float | None = None
     sound: str = "music"
+    labels: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
-class SongEmotion:
-    """The emotion of a whole recording, from the segments of it that are music.
+class SongEmotion(_Probabilities):
+    """The emotion of a whole recording, from those of its segments that are music.
 
     Parameters
     ----------
     label : str
-        The answer: a label of the space, ``"unsure"``, or what the recording is where hardly any of it is music.
+        The answer: a label of the space or ``"unsure"``; where hardly any of the recording is music, the kind of sound
+        that most of it is.
     probabilities : tuple of float
-        Calibrated, in the order of the space; empty where the recording is not music.
+        Calibrated, in the order of the space, in [0, 1]; empty where the recording is not music. `probability` finds
+        one by its label.
     confidence : float
         The largest of the probabilities; 0 where there are none.
     valence, arousal, valence_sd, arousal_sd : float or None
         As in `SegmentEmotion`.
+    labels : tuple of str
+        The labels of the space, in the order of `probabilities`.
     """
 
     label: str
@@ -115,11 +153,12 @@ class SongEmotion:
     arousal: float | None
     valence_sd: float | None = None
     arousal_sd: float | None = None
+    labels: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of one answer: a label of the space, or one of `STATES`; spans are the smoothed segments."""
+    """A stretch with one answer, a label of the space or one of `STATES`; spans are smoothed over the segments."""
 
     start_s: float
     end_s: float
@@ -135,12 +174,34 @@ class Change:
     after: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Analysis:
-    """The emotion of one recording over time; what every writer writes.
+    """The emotion of one recording over time, and its forms: JSON, data frame, file, figure.
 
-    `peaks` is the waveform's envelope for pictures, shape (P, 2), minimum and maximum of each of P equal stretches.
-    `unsure_below` and `mean_span_s` are the settings of the rules that `rules` tells in words.
+    Parameters
+    ----------
+    path : str
+        The recording's path or name.
+    duration_s : float
+    model_name, model_version : str
+        The model that analysed it.
+    space : EmotionSpace
+    song : SongEmotion
+        The recording as a whole.
+    segments : tuple of SegmentEmotion
+    spans : tuple of Span
+        Without gaps, from the start of the first segment to the end of the last.
+    peaks : array, shape (P, 2)
+        The waveform's envelope for pictures: minimum and maximum of each of P equal stretches.
+    unsure_below : float
+        A label is "unsure" where no probability reaches this one.
+    mean_span_s : float
+        How long one emotion lasts on average, which the smoothing of the spans assumes.
+
+    Notes
+    -----
+    The presentations (`to_dict` to `plot`) belong to `emoseg.writers`, which knows this class; they are looked up there
+    when they are asked for. No import of `emoseg.writers` stands here, so that imports go one way.
     """
 
     path: str
@@ -168,7 +229,7 @@ class Analysis:
 
     @property
     def rules(self) -> dict[str, str]:
-        """How the answers were made, in words, to be printed with every result."""
+        """The rules behind the answers, in words, to be printed with every result."""
         return {
             UNSURE: f"the most probable label has a probability below {self.unsure_below:.2f}",
             "spans": "the most probable course of the segments' labels where one emotion lasts "
@@ -176,11 +237,109 @@ class Analysis:
             "sound": "speech, noise, test tones and silence are found in the sound itself and are given no emotion",
         }
 
+    def __repr__(self) -> str:
+        confidence = f" ({self.song.confidence:.0%})" if self.song.probabilities else ""
+        counts = f"{len(self.segments)} segments, {len(self.spans)} spans"
+        return f"<Analysis {self.path!r}: {self.duration_s:.1f} s, {self.song.label}{confidence}, {counts}>"
+
+    def _repr_html_(self) -> str:
+        """Return a short form of the report for notebooks, without scripts and without anything from the network."""
+        return str(_presentation("report.snippet").render_snippet(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the analysis as plain dicts, lists, strings, floats and None, in the schema ``emoseg.analysis/1``.
+
+        Probabilities are dicts by label. Times are in seconds, probabilities in [0, 1], valence and arousal in [-1, 1];
+        all numbers are rounded to six decimals.
+
+        Raises
+        ------
+        EmosegError
+            A number is not finite.
+        """
+        return dict(_presentation("json_lines").to_json(self))
+
+    def to_json(self) -> str:
+        """Return `to_dict` as one line of strict JSON, as ``emoseg analyze --json`` prints it."""
+        return str(_presentation("json_lines").dumps(self))
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return a pandas data frame with one row per segment.
+
+        Columns: ``start_s``, ``end_s`` (seconds), ``label``, one ``p_<label>`` per label of the space, ``valence``,
+        ``arousal``, ``valence_sd``, ``arousal_sd``, ``sound``, and ``span`` (the smoothed answer at the segment's
+        middle). Numbers are not rounded; unknown ones are NaN.
+
+        Raises
+        ------
+        MissingExtraError
+            pandas is not installed.
+        EmosegError
+            A number is not finite.
+        """
+        return _presentation("table").data_frame(self)
+
+    def save(self, path: str | os.PathLike[str], format: str | None = None) -> Path:
+        """Write the analysis to a file and return its path.
+
+        Parameters
+        ----------
+        path : path
+            Its folders are made when they do not exist. An earlier file is replaced.
+        format : str, optional
+            ``"json"``, ``"csv"``, ``"jams"``, ``"audacity"``, ``"sonic-visualiser"``, ``"html"``, ``"png"``,
+            ``"jsonl"``, ``"parquet"``, or the format of another package; by default the one whose suffix the path ends
+            with.
+
+        Raises
+        ------
+        ConfigError
+            The format is unknown, or no format has the path's suffix.
+        MissingExtraError
+            The format needs a package that is not installed.
+        EmosegError
+            A number is not finite, or the file cannot be written.
+        """
+        saved: Path = _presentation("").save(self, path, format=format)
+        return saved
+
+    def plot(self) -> Figure:
+        """Return a matplotlib figure: spans over the waveform, probabilities, valence and arousal over time.
+
+        Raises
+        ------
+        MissingExtraError
+            matplotlib is not installed.
+        EmosegError
+            A number is not finite.
+        """
+        return _presentation("figure").draw(self)
+
 
 @dataclass(frozen=True)
 class AnalysisFailure:
-    """A recording that could not be analysed, and why."""
+    """A recording that could not be analysed, and why.
+
+    Parameters
+    ----------
+    path : str
+    error_type : str
+        The `kind` of an `AudioError`, such as ``"decode"``, or the name of another error.
+    message : str
+    """
 
     path: str
     error_type: str
     message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the failure as plain dicts and strings, in the schema ``emoseg.analysis/1``."""
+        return dict(_presentation("json_lines").to_json(self))
+
+    def to_json(self) -> str:
+        """Return `to_dict` as one line of strict JSON, as ``emoseg analyze --json`` prints it."""
+        return str(_presentation("json_lines").dumps(self))
+
+
+def _presentation(module: str) -> ModuleType:
+    return import_module(f"emoseg.writers.{module}" if module else "emoseg.writers")

@@ -177,11 +177,11 @@ class Analyzer:
     def _song(
         self, probabilities: Float64, described: list[Float32], sounds: Sequence[str], unsure_below: float
     ) -> SongEmotion:
+        space = self.model.space
         music = np.array([sound == "music" for sound in sounds])
         if music.mean() < _LEAST_MUSIC:
             others = Counter(sound for sound in sounds if sound != "music")
-            return SongEmotion(others.most_common(1)[0][0], (), 0.0, None, None)
-        space = self.model.space
+            return SongEmotion(others.most_common(1)[0][0], (), 0.0, None, None, labels=space.labels)
         summary = None
         if described:
             table = np.concatenate(described)[music]
@@ -195,6 +195,7 @@ class Analyzer:
             _number(space.derived(p, "arousal")),
             _number(space.spread(p, "valence")),
             _number(space.spread(p, "arousal")),
+            labels=space.labels,
         )
 
 
@@ -239,7 +240,7 @@ def _segment(
     space: EmotionSpace, start_s: float, end_s: float, p: Float64, sound: str, unsure_below: float
 ) -> SegmentEmotion:
     if sound != "music":
-        return SegmentEmotion(start_s, end_s, sound, (), None, None, sound=sound)
+        return SegmentEmotion(start_s, end_s, sound, (), None, None, sound=sound, labels=space.labels)
     return SegmentEmotion(
         start_s,
         end_s,
@@ -249,4 +250,5 @@ def _segment(
         _number(space.derived(p, "arousal")),
         _number(space.spread(p, "valence")),
         _number(space.spread(p, "arousal")),
+        labels=space.labels,
     )

@@ -1,11 +1,11 @@
-"""PNG figure: the recording over time, for papers and slides; needs matplotlib (extra ``plot``)."""
+"""A figure of the recording over time, for papers and slides; needs matplotlib (extra ``plot``)."""
 
 from __future__ import annotations
 
 import io
 import warnings
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,14 +16,26 @@ from emoseg.writers.appearance import answer_swatches, answers, caption, clock, 
 from emoseg.writers.formats import Format
 from emoseg.writers.json_lines import to_json
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SIZE_INCHES = (10.0, 6.2)
 DPI = 150
-_LEAST_TEXT = 0.05  # share of the width from which a span carries its label
+_LEAST_TEXT = 0.05  # of the width: a span that is wider carries its label
 _INK, _SOFT = "#1d1e23", "#62646d"
 
 
 def render(analysis: Analysis) -> bytes:
-    """Return the bytes of a PNG: spans over the waveform, probabilities, valence and arousal, and the rules.
+    """Return the bytes of a PNG of `draw`, with the same errors."""
+    sink = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
+        draw(analysis).savefig(sink, format="png", metadata={"Software": "emoseg"})
+    return sink.getvalue()
+
+
+def draw(analysis: Analysis) -> Figure:
+    """Return a figure: spans over the waveform, probabilities, valence and arousal, and the rules.
 
     Raises
     ------
@@ -35,7 +47,7 @@ def render(analysis: Analysis) -> bytes:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("the PNG figure", "plot") from error
+        raise MissingExtraError("a figure", "plot") from error
     to_json(analysis)  # refuses numbers that are not finite
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
     drawn = [_draw_spans, _draw_probabilities, *([_draw_axes] if _has_axes(analysis) else [])]
@@ -48,11 +60,7 @@ def render(analysis: Analysis) -> bytes:
     panels[-1].xaxis.set_major_formatter(lambda seconds, _: clock(seconds))
     figure.suptitle(f"{_plain(file_name(analysis.path))}: {_verdict(analysis)}", fontsize=12, color=_INK)
     figure.supxlabel(_footnote(analysis), fontsize=6.5, color=_SOFT)
-    sink = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
-        figure.savefig(sink, format="png", metadata={"Software": "emoseg"})
-    return sink.getvalue()
+    return figure
 
 
 def _plain(text: str) -> str:

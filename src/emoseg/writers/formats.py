@@ -57,7 +57,7 @@ class Collection(ABC):
         self.close()
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
         """Make the folders of the file, and turn errors of the file system into one line."""
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)

@@ -100,7 +100,7 @@ class JsonLinesCollection(Collection):
             A number is not finite, or the disk is full; the file then ends with the last whole line.
         """
         line = (dumps(result) + "\n").encode()
-        with self._writing(), self.file.open("r+b" if self._end else "wb") as opened:
+        with self.writing(), self.file.open("r+b" if self._end else "wb") as opened:
             opened.seek(self._end)
             try:
                 opened.write(line)

@@ -123,7 +123,7 @@ class ParquetCollection(Collection):
             self._schema = segment_schema(waiting[0].space, waiting[0].rules)
         table = segment_table(waiting, self._schema)
         try:
-            with self._writing():
+            with self.writing():
                 if self._writer is None:
                     temporary = self._closing.enter_context(written_whole(self.file))
                     self._writer = pq.ParquetWriter(temporary, self._schema, compression="zstd")
@@ -137,7 +137,7 @@ class ParquetCollection(Collection):
         with self._closing:
             self._flush()
             if self._writer is not None:
-                with self._writing():
+                with self.writing():
                     self._writer.close()
             if self._failed is not None:
                 raise self._failed

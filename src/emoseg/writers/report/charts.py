@@ -30,7 +30,7 @@ TICKS = 8
 def ribbon(analysis: Analysis) -> str:
     """Return the spans as labelled blocks; more than `RIBBON_SPANS` are drawn as columns of the longest label."""
     parts = []
-    for start_s, end_s, index in _ribbon_runs(analysis):
+    for start_s, end_s, index in ribbon_runs(analysis):
         left, width = (100 * t / analysis.duration_s for t in (start_s, end_s - start_s))
         text = escape(answers(analysis)[index])
         parts.append(f'<div class="span c{index}" style="left:{left:.3f}%;width:{width:.3f}%"><b>{text}</b></div>')
@@ -214,7 +214,8 @@ def _runs(labels: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     yield from pairwise(edges)
 
 
-def _ribbon_runs(analysis: Analysis) -> Iterator[tuple[float, float, int]]:
+def ribbon_runs(analysis: Analysis) -> Iterator[tuple[float, float, int]]:
+    """Yield start and end in seconds and the index in `answers` of each block of the ribbon."""
     if len(analysis.spans) <= RIBBON_SPANS:
         names = answers(analysis)
         for span in analysis.spans:
