@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["NUMBA_CACHE_DIR"] = folder.name
     # A shell ignores interrupts for what it runs in the background, and commands that tests start would too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if find_spec("hypothesis"):  # the tests of an installation do without it
+        import hypothesis
+
+        # The same examples in every run, and no limit on their time: a busy machine is no reason to fail.
+        hypothesis.settings.register_profile("emoseg", deadline=None, derandomize=True)
+        hypothesis.settings.load_profile("emoseg")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,9 @@ from emoseg.analysis.model_folder import (
     export_model,
 )
 from emoseg.cli.app import app, main
+from emoseg.cli.options import CORPUS_OPTIONS
+from emoseg.corpora import CORPORA, CorpusOptions
+from emoseg.evaluation import Protocol
 from emoseg.synthesis.corpus import write_corpus
 
 RATE = 22050
@@ -175,7 +179,7 @@ def test_help_lists_every_command() -> None:
         (("analyze",), ["--model", "--out", "--format", "--json", "--hop", "--quiet"]),
         (("train",), ["--out", "--method", "--frontend", "--config", "--seed", "--workers", "--cache", "--quiet"]),
         (("evaluate",), ["--out", "--method", "--frontend", "--config", "--folds", "--seeds", "--group", "--noise"]),
-        (("corpus",), ["check", "noise", "synth"]),
+        (("corpus",), ["list", "check", "noise", "synth"]),
         (("corpus", "check"), ["--json", "--workers", "--space", "--threshold", "--margin", "--split", "--audio"]),
         (("corpus", "noise"), ["--segment", "--figure", "--json", "--space", "--threshold"]),
         (("corpus", "synth"), ["--songs", "--seed"]),
@@ -187,6 +191,30 @@ def test_help_of_a_command_lists_its_options(command: tuple[str, ...], options: 
     assert result.exit_code == 0
     for option in options:
         assert option in result.stdout
+
+
+def test_each_option_of_a_corpus_is_on_the_command_line() -> None:
+    assert set(CORPUS_OPTIONS) == {field.name for field in fields(CorpusOptions)}
+
+
+def test_help_of_evaluate_tells_the_defaults_of_the_protocol() -> None:
+    told = " ".join(CliRunner().invoke(app, ["evaluate", "--help"]).stdout.replace("│", " ").split())
+    default = Protocol()
+    assert f"default: {' and '.join(default.methods)}." in told
+    for stated in (f"default: {default.folds}.", f"default: {default.seeds}.", f"default: {default.fraction:g}."):
+        assert stated in told
+    assert f"{default.group} (default)" in told
+
+
+def test_every_kind_of_corpus_is_listed_with_its_options(call: Call) -> None:
+    outcome = call("corpus", "list")
+    assert outcome.status == 0
+    lines = outcome.out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == list(CORPORA)
+    assert "emopia: --audio, --labels, --space, --split" in lines
+    assert "folder: no options" in lines
+    listed = [json.loads(line) for line in call("corpus", "list", "--json").out.splitlines()]
+    assert {"name": "csv", "options": ["--audio", "--split"]} in listed
 
 
 def test_version() -> None:
@@ -325,7 +353,7 @@ def test_train_with_unknown_names(lab: Lab, call: Call, tmp_path: Path) -> None:
     ("corpus", "part"),
     [
         ("songs", "corpus 'songs': must be NAME:PATH with NAME one of 4q, pmemo, emomusic"),
-        ("deezer:songs", "corpus 'deezer:songs': must be NAME:PATH"),
+        ("deezer:songs", "corpus 'deezer': must be one of 4q, pmemo, emomusic"),
         ("folder:absent", "absent: does not exist"),
         ("4q:.", "is not the 4q folder"),
     ],
@@ -506,7 +534,7 @@ def test_analyze_folders_without_audio(model: Path, songs: list[Path], call: Cal
         (tmp_path / name).mkdir()
         (tmp_path / name / "notes.txt").touch()
     outcome = call("analyze", tmp_path / "a", tmp_path / "b", "--model", model)
-    lines = [f"emoseg: {tmp_path / name}: no audio in this folder" for name in ("a", "b")]
+    lines = [f"emoseg: {tmp_path / name}: holds no recordings" for name in ("a", "b")]
     assert outcome == Outcome(1, "", "\n".join(lines) + "\n")
     out = tmp_path / "out"
     options = ("--model", model, "--format", "json", "--out", out, "--json")
@@ -638,7 +666,7 @@ def test_evaluate_says_early_what_is_wrong(lab: Lab, call: Call, tmp_path: Path)
     refused(call(*start, "--out", out), "10 folds need at least 10 different artists or songs; found 4")
     refused(call(*start, "--out", out, "--group", "none", "--folds", "17"), "17 folds need at least 17", "found 16")
     split = ("--out", out, "--test-split", "test")
-    refused(call(*start, *split, "--folds", "10"), "--folds and --test-split: give one of them")
+    refused(call(*start, *split, "--folds", "10"), "--folds and --test-split: give only one of them")
     refused(call(*start, *split), "test split 'test': no song is in 'test'; the official parts", "are none")
     refused(call(*start, "--out", out, "--soft-labels"), "the corpus 'synth' has no soft labels to learn from")
     assert list(tmp_path.iterdir()) == []

@@ -986,7 +986,7 @@ def test_what_is_wrong_with_the_command_is_one_line(music: Path, model: Path, tm
     refused(call("batch", tmp_path / "absent", "--out", out, "--model", model), "absent: no such folder")
     for shard in ("0/2", "3/2", "1", "a/b", "1/0"):
         refused(call(*start, "--shard", shard), f"shard '{shard}': must be I/N with I from 1 to N")
-    refused(call(*start, "--timeout", "0"), "timeout 0.0 s: must be above 0")
+    refused(call(*start, "--timeout", "0"), "timeout 0.0 s: must be a finite number above 0")
     assert not out.exists()
     (tmp_path / "file").touch()
     refused(call("batch", music, "--out", tmp_path / "file", "--model", model), "file: cannot be written")

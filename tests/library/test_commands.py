@@ -19,6 +19,8 @@ import pytest
 import soundfile
 from made import RATE, make_songs, spawn, tone
 
+from emoseg.errors import install_command
+
 SONGS = 6
 SECONDS = 4.0
 Rows = list[dict[str, Any]]
@@ -41,12 +43,12 @@ def run(*args: str | Path) -> str:
 
 
 def refused(extra: str, *args: str | Path) -> None:
-    """Run a command that must say in one line which extra it needs."""
+    """Run a command that must say in one line which packages it needs."""
     outcome = spawn(*args)
     assert outcome.status == 2, outcome
     assert outcome.err.startswith("emoseg: ")
     assert outcome.err.count("\n") == 1
-    assert f"[{extra}]" in outcome.err
+    assert install_command(extra) in outcome.err
 
 
 def rows(out: Path, table: str) -> Rows:

@@ -551,7 +551,7 @@ def test_the_command_answers(out: Path, tmp_path: Path, call: Call) -> None:
 def test_the_command_says_what_is_wrong(out: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(call("library", tmp_path), "is not a library: manifest.sqlite is missing")
     refused(call("library", out, "--changing", "--most", "calm"), "one question at a time")
-    refused(call("library", out, "--out", "x"), "--out and --minutes belong to --playlist")
+    refused(call("library", out, "--out", "x"), "--out and --minutes go with --playlist only")
     refused(call("library", out, "--most", "blue"), "mood 'blue' is unknown")
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
     refused(call("library", out), "pip install duckdb")

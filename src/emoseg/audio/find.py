@@ -8,12 +8,13 @@ are left out. `find_recordings` gives their paths, `scan_folder` also what tells
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from emoseg.errors import AudioError, ConfigError
 from emoseg.system.files import modified_ns
+from emoseg.types import AnalysisFailure
 
 # fmt: off
 AUDIO_SUFFIXES: frozenset[str] = frozenset((
@@ -60,6 +61,37 @@ def find_recordings(root: Path) -> list[Path]:
     for folder, cause in scan.unlisted.items():
         raise AudioError(f"{root / folder}: cannot be listed: {cause}", kind="unreadable")
     return [root / file.path for file in scan.files]
+
+
+def find_sources(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str | AnalysisFailure]:
+    """Yield the path of each recording that is meant, where a folder stands for all recordings beneath it.
+
+    A path that is no folder is yielded as it is, whether or not there is such a file. A folder that cannot be listed,
+    or holds no recording, becomes a failure (``"unreadable"``, ``"empty"``).
+    """
+    for given in paths:
+        path = os.fspath(given)
+        if not _is_folder(Path(path)):
+            yield path
+            continue
+        try:
+            scan = scan_folder(Path(path))
+        except ConfigError as error:
+            yield AnalysisFailure(path, "unreadable", str(error))
+            continue
+        yield from (str(Path(path, file.path)) for file in scan.files)
+        for inner, cause in scan.unlisted.items():
+            unlisted = str(Path(path, inner))
+            yield AnalysisFailure(unlisted, "unreadable", f"{unlisted}: cannot be listed: {cause}")
+        if not scan.files and not scan.unlisted:
+            yield AnalysisFailure(path, "empty", f"{path}: holds no recordings")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a path that cannot be searched, or can be no path; whoever reads it says why
+        return False
 
 
 def scan_folder(root: Path) -> Scan:

@@ -26,7 +26,8 @@ class Protocol:
     Parameters
     ----------
     methods : tuple of str
-        Names in `emoseg.learning.methods.METHODS`; the first is what the others are compared with.
+        Names in `emoseg.learning.methods.METHODS`; the others are compared with the first. The default is plain
+        training and the default method.
     folds : int
         1 with `test_split`, otherwise 2 or more.
     seeds : int
@@ -44,7 +45,7 @@ class Protocol:
         A method is unknown or named twice, a number is out of range, or there are folds and a test split.
     """
 
-    methods: tuple[MethodName, ...]
+    methods: tuple[MethodName, ...] = ("mixup", "emoseg")
     folds: int = 10
     seeds: int = 3
     group: str = "artist"

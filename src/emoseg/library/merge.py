@@ -26,6 +26,11 @@ class MergeReport:
     todo: int
     missing: tuple[str, ...]
 
+    @property
+    def complete(self) -> bool:
+        """Whether every recording of every shard was analysed."""
+        return not (self.failed or self.todo or self.missing)
+
     def to_json(self) -> dict[str, Any]:
         """Return the report for programs."""
         return {"schema": "emoseg.batch-merge/1", **vars(self)}

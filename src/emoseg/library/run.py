@@ -145,6 +145,7 @@ def run_batch(
         The folder, the model or the library cannot be used, another process is at work on it, or the disk is full.
         What was done until then is kept.
     """
+    limit = TimeLimit(timeout_s)
     loaded = Analyzer(model, hop_s=hop_s).model
     settings = Settings(
         root=str(root.resolve()),
@@ -168,7 +169,6 @@ def run_batch(
                     manifest.retry_failures()
                 setup = Setup(root.resolve(), model.resolve(), hop_s)
                 try:
-                    limit = TimeLimit(timeout_s)
                     analysed, audio_s = _analyse_jobs(manifest, setup, workers or os.cpu_count() or 1, limit, quiet)
                 except StartError:
                     _finish(manifest)

@@ -7,6 +7,7 @@ writes results.
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import stat
@@ -21,7 +22,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoseg.errors import AudioError, EmosegError
+from emoseg.errors import AudioError, ConfigError, EmosegError
 from emoseg.library.manifest import Job, Outcome
 from emoseg.library.names import read_names
 from emoseg.library.tables import to_rows
@@ -55,6 +56,10 @@ class TimeLimit:
     """Seconds after which a song is given up: a fixed number, or by default one that grows with the file."""
 
     fixed_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.fixed_s is not None and not 0 < self.fixed_s < math.inf:
+            raise ConfigError(f"timeout {self.fixed_s} s: must be a finite number above 0")
 
     def __call__(self, size: int) -> float:
         """Return the limit for a file of `size` bytes."""
