@@ -26,7 +26,7 @@ from emoseg.evaluation import Protocol, evaluate, jobs, print_result, unfinished
 from emoseg.evaluation.detection import auroc_differences, detection_figures
 from emoseg.evaluation.figure import require_figure, write_figure
 from emoseg.evaluation.injected_noise import InjectedNoise
-from emoseg.evaluation.measures import difference, fair_baseline, make_result
+from emoseg.evaluation.measures import make_result
 from emoseg.evaluation.protocol import Fold, make_fold, soft_targets, split_report
 from emoseg.learning.methods.base import MethodFit, Prediction
 from emoseg.synthesis.corpus import write_corpus
@@ -254,22 +254,6 @@ def test_differences_are_paired_and_of_the_first_method(plain: Run) -> None:
     assert plain.result["fair_baseline"] is None
 
 
-def test_a_method_differs_from_itself_by_exactly_nothing(lab: Lab) -> None:
-    rng = np.random.default_rng(0)
-    reference, table = lab.segments.song_labels, rng.integers(0, 4, (3, 16))
-    assert difference(reference, table, table, 4) == {
-        "mean": 0.0,
-        "interval": [0.0, 0.0],
-        "by_seed": [0.0, 0.0, 0.0],
-    }
-    # A better and a worse one differ for certain, in that order.
-    sure = np.stack([reference] * 3)
-    low, high = difference(reference, sure, table, 4)["interval"]
-    assert 0 < low < high
-    low, high = difference(reference, table, sure, 4)["interval"]
-    assert low < high < 0
-
-
 def test_clips_of_a_song_are_drawn_together(lab: Lab, plain: Run) -> None:
     outcomes = {(m, s, f): o for m, s, f, o in plain.outcomes}
     pairs = tuple(replace(s, work=f"song {i // 2}") for i, s in enumerate(lab.segments.songs))
@@ -289,14 +273,6 @@ def test_clips_of_a_song_are_drawn_together(lab: Lab, plain: Run) -> None:
         assert found["methods"][name]["macro_f1"]["interval"] == pytest.approx(list(expected))
         assert found["methods"][name]["macro_f1"]["mean"] == plain.result["methods"][name]["macro_f1"]["mean"]
         assert found["methods"][name]["macro_f1"]["interval"] != plain.result["methods"][name]["macro_f1"]["interval"]
-
-
-def test_the_fair_baseline_is_the_better_of_the_two_plain_ones() -> None:
-    reference = np.array([0, 1, 0, 1])
-    good, bad = np.array([[0, 1, 0, 1]]), np.array([[0, 1, 1, 0]])
-    assert fair_baseline(reference, {"inherit": good, "mixup": bad}, 2) == "inherit"
-    assert fair_baseline(reference, {"inherit": bad, "mixup": good}, 2) == "mixup"
-    assert fair_baseline(reference, {"mixup": good, "sssl": good}, 2) is None
 
 
 def planted_fit(given: Int64, true: Int64, clean: list[float], guesses: list[int]) -> tuple[MethodFit, Fold]:
@@ -351,21 +327,6 @@ def test_whole_wrong_songs_are_ranked_as_songs() -> None:
     found = jobs.detection(fit, fold, song, 3, by_song=True)
     assert found["song_auroc"] == 1.0
     assert found["auroc"] < 1.0
-
-
-def test_a_fold_without_wrong_labels_leaves_detection_to_the_rest(plain: Run, lab: Lab) -> None:
-    outcomes = {(m, s, f): o for m, s, f, o in plain.outcomes}
-    keys = ["true_rate", "flagged"]
-    bare = replace(outcomes["sssl", 0, 1], detection=dict.fromkeys(keys, 0.25))
-    # A third fold, so that one lies between the first and the last.
-    protocol = replace(BOTH, folds=3)
-    outcomes |= {(method, 0, 2): outcomes[method, 0, 1] for method in BOTH.methods}
-    for where in range(3):
-        instead = outcomes["sssl", 0, where]
-        changed = replace(bare, clean_rows=instead.clean_rows, clean=instead.clean)
-        altered = {**outcomes, ("sssl", 0, where): changed}
-        found = make_result(lab.corpus, lab.segments, protocol, CONFIG, altered)["methods"]["sssl"]["detection"]
-        assert found == {**dict.fromkeys(keys, pytest.approx(0.25, abs=0.6)), "flagged_by_class": {}}
 
 
 def test_artists_stay_together(lab: Lab) -> None:

@@ -1,13 +1,14 @@
-"""`emoseg evaluate`: methods compared on the same folds of a corpus, with intervals.
+"""Methods compared on the same folds of a corpus, with intervals.
 
-The protocol: songs are cut into folds, no artist in two, or the official parts of a corpus say what is tested; where
-only a fraction is to be labelled, the same training songs keep their label for every method; noise, where asked for,
-goes into labelled training songs only; the methods learn from the same labels, with the same budget and seeds; test
-songs are predicted once. What is measured on test songs uses the corpus' own labels. `docs/evaluation.md` describes the
-result file.
+Songs are cut into folds with no artist in two, or the official parts of a corpus say which songs are tested. If only a
+fraction is to be labelled, the same training songs keep their label for every method. Noise, if any, is injected into
+labelled training songs only. All methods learn from the same labels, with the same budget and the same seeds, and each
+predicts every test song once per seed. Test songs are measured against the corpus' own labels. `docs/evaluation.md`
+describes the protocol and the result file.
 
-Inside: `protocol` (what a fold gives a method), `jobs` (one method on one fold; resumable), `measures` (outcomes to the
-result), `report` (terminal table, file) and `figure`.
+Inside: `protocol` (what a fold gives a method), `jobs` (one method on one fold; resumable), `measures` (from all of
+these to the result), `detection` (against real wrong labels), `predictions`, `report` and `figure`. `injected_noise`
+makes labels wrong on purpose; `label_change` counts how often segments differ from their song's label.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ from typing import Any
 
 from emoseg.config import TrainConfig, config_hash, replace_settings
 from emoseg.corpora.base import Corpus
-from emoseg.corpora.segments import load_segments
+from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.splits import official_split
 from emoseg.errors import CorpusError, EmosegWarning
-from emoseg.evaluation.jobs import Trial, TrialStore, run_all
+from emoseg.evaluation.jobs import Trial, TrialResult, TrialStore, run_all
 from emoseg.evaluation.measures import make_result
-from emoseg.evaluation.protocol import Protocol, check_splits, split_report
+from emoseg.evaluation.predictions import require_predictions, write_predictions
+from emoseg.evaluation.protocol import DEFAULT_METHODS, Protocol, check_splits, split_report
 from emoseg.evaluation.report import print_result, write_result
+from emoseg.frontends import build_frontend
 from emoseg.learning import require_train_extra
 from emoseg.system.progress import progress
 from emoseg.system.unfinished import unfinished, unfinished_folder
+from emoseg.version import VERSION
 
-__all__ = ["Protocol", "evaluate", "print_result", "unfinished_folder", "write_result"]
+__all__ = ["DEFAULT_METHODS", "Protocol", "evaluate", "print_result", "unfinished_folder", "write_result"]
 
 
 def evaluate(
@@ -42,32 +46,41 @@ def evaluate(
     cache: Path | None = None,
     workers: int | None = None,
     work: Path | None = None,
+    predictions: Path | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Run the protocol; return the result as in a result file.
+    """Compare methods, and return the result as in a result file.
 
     Parameters
     ----------
     corpus : Corpus
     protocol : Protocol
     config : TrainConfig
-        Its method is not used.
+        Settings of segments, frontends and learning. Its method is not used.
     cache : Path, optional
         Folder of the feature store.
     workers : int, optional
-        Processes; default the number of cores. The result does not depend on it, apart from times.
+        Number of processes; default the number of cores. The result does not depend on it, apart from times.
     work : Path, optional
-        Folder for what finished trainings gave; an evaluation with the same settings that finds some there does not
-        learn them again. It stays until the result is written (`write_result`).
+        Folder that keeps the results of finished trainings until the result is written (`write_result`). A call with
+        the same settings does not repeat the trainings that it finds there.
+    predictions : Path, optional
+        File (.csv or .parquet) for the predictions of test songs. Those of segments, and the clean probabilities of
+        training segments, go into two files beside it (`emoseg.evaluation.predictions`).
     quiet : bool
-        No progress bars.
+        Show no progress bars.
+
+    Returns
+    -------
+    dict
+        As `docs/evaluation.md` describes it; `write_result` writes it, `print_result` prints it.
 
     Raises
     ------
     ConfigError
-        `work` holds what another evaluation gave.
+        `work` holds results of an evaluation with other settings, or `predictions` cannot be written.
     EmosegError
-        Another process is at work in `work`, a loss or a probability is not finite, or the disk is full.
+        Another process works in `work`, a loss or a probability is not finite, or the disk is full.
     CorpusError
         The corpus has errors, or too few songs or artists for the protocol.
     MissingExtraError
@@ -76,49 +89,67 @@ def evaluate(
     Warns
     -----
     EmosegWarning
-        Test songs of an official split share an artist with training, or songs are in no part; or what an earlier
-        call kept is damaged, and is done again.
+        Test songs of an official split share an artist with training songs, or songs are in no official part; or a
+        kept result is damaged, and its training is repeated.
     """
     require_train_extra()
+    if predictions:
+        require_predictions(predictions)
     if protocol.test_split is not None:
         official_split(corpus.songs, test=protocol.test_split)  # says before hours of features that a part is none
-    processes = workers or os.cpu_count() or 1
+    labels = corpus.space.labels
     with unfinished(work) if work else nullcontext():
         everything = _all_features(protocol, config)
         segments = load_segments(corpus, everything, cache=cache, workers=workers, quiet=quiet)
-        check_splits(segments, protocol, corpus.space.labels, members=config.learning.members)
+        check_splits(segments, protocol, labels, members=config.learning.members)
         if report := split_report(segments, protocol):
             for message in report.warnings():
                 warnings.warn(message, EmosegWarning, stacklevel=2)
-        store = TrialStore(work, _fingerprint(protocol, config, segments.hash))
-        # The slowest method first: the last jobs to finish are then short, and no core waits long.
-        jobs = [
-            Trial(method, seed, fold, protocol, config)
-            for method in reversed(protocol.methods)
-            for seed in range(protocol.seeds)
-            for fold in range(protocol.folds)
-        ]
-        with progress("evaluating", len(jobs), unit="trainings", quiet=quiet) as bar:
-            outcomes = {job: found for job in jobs if (found := store.load(job)) is not None}
-            bar.advance(len(outcomes))
-            todo = [job for job in jobs if job not in outcomes]
-            try:
-                with closing(
-                    run_all(todo, segments, len(corpus.space.labels), processes, folder=work or cache)
-                ) as done:
-                    for job, outcome in done:
-                        outcomes[job] = outcome
-                        store.save(job, outcome)
-                        bar.advance()
-            except CorpusError as error:  # the songs' own labels can be split, as was checked
-                raise CorpusError(f"noise {protocol.noise} leaves too little to learn from: {error}") from error
-    return make_result(
-        corpus, segments, protocol, config, {(j.method, j.seed, j.fold): found for j, found in outcomes.items()}
-    )
+        store = TrialStore(work, _fingerprint(protocol, config, segments))
+        results = _run_trials(
+            protocol, config, segments, len(labels), store, workers=workers, folder=work or cache, quiet=quiet
+        )
+    if predictions:
+        write_predictions(results, segments, protocol, labels, predictions)
+    return make_result(corpus, segments, protocol, config, results)
+
+
+def _run_trials(
+    protocol: Protocol,
+    config: TrainConfig,
+    segments: CorpusSegments,
+    classes: int,
+    store: TrialStore,
+    *,
+    workers: int | None,
+    folder: Path | None,
+    quiet: bool,
+) -> dict[tuple[str, int, int], TrialResult]:
+    """Return the results of all trials by method, seed and fold: those in the store, and those that it lacks."""
+    # The slowest method first: the last trials to finish are then short, and no core waits long.
+    trials = [
+        Trial(method, seed, fold, protocol, config)
+        for method in reversed(protocol.methods)
+        for seed in range(protocol.seeds)
+        for fold in range(protocol.folds)
+    ]
+    with progress("evaluating", len(trials), unit="trainings", quiet=quiet) as bar:
+        results = {trial: kept for trial in trials if (kept := store.load(trial)) is not None}
+        bar.advance(len(results))
+        todo = [trial for trial in trials if trial not in results]
+        try:
+            with closing(run_all(todo, segments, classes, workers or os.cpu_count() or 1, folder=folder)) as done:
+                for trial, result in done:
+                    results[trial] = result
+                    store.save(trial, result)
+                    bar.advance()
+        except CorpusError as error:  # the songs' own labels can be split, as was checked
+            raise CorpusError(f"noise {protocol.noise} leaves too little to learn from: {error}") from error
+    return {(trial.method, trial.seed, trial.fold): results[trial] for trial in trials}
 
 
 def _all_features(protocol: Protocol, config: TrainConfig) -> TrainConfig:
-    """Return the settings with the frontends that methods bring themselves; check that all packages are there."""
+    """Return the settings with the frontends of all methods, after a check that their packages are installed."""
     from emoseg.learning.methods import METHODS
 
     frontends = {f.name: f for f in config.frontends}
@@ -128,8 +159,10 @@ def _all_features(protocol: Protocol, config: TrainConfig) -> TrainConfig:
     return replace_settings(config, frontends=tuple(frontends.values()))
 
 
-def _fingerprint(protocol: Protocol, config: TrainConfig, songs: str) -> str:
-    """Name all that decides an outcome but method, seed and fold: these may grow from one call to the next."""
-    parted = f"{protocol.folds} folds" if protocol.test_split is None else f"test split {protocol.test_split}"
-    shared = f"{parted}, {protocol.group}, {protocol.noise}, {protocol.fraction}"
-    return config_hash(replace_settings(config, method="inherit"), shared, songs, "outcome 3")
+def _fingerprint(protocol: Protocol, config: TrainConfig, segments: CorpusSegments) -> str:
+    """Return a hash of all that decides a trial's result but method, seed and fold, which may grow between calls."""
+    split = f"{protocol.folds} folds" if protocol.test_split is None else f"test split {protocol.test_split}"
+    shared = f"{split}, {protocol.group}, {protocol.noise}, {protocol.fraction}"
+    versions = [f"{f.name} {build_frontend(f, config.segment).version}" for f in config.frontends]
+    versions.append(f"emoseg {VERSION}")
+    return config_hash(replace_settings(config, method="inherit"), shared, segments.hash, ", ".join(versions))

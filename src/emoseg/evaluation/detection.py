@@ -1,12 +1,12 @@
-"""Does a clean probability find the wrong inherited labels? Measured against real truth.
+"""How well a clean probability finds inherited labels that are really wrong.
 
-Truth is what a corpus knows of its segments' emotion (`CorpusSegments.true`, where `known`). Near an axis the truth
-itself is uncertain, so figures are given for segments at least so far from every axis. Segments of one song are not
-independent: intervals come from resampling songs. And since songs differ in how hard they are, which alone can raise
-the overall figure, segments are also ranked within each song.
+The truth is what a corpus knows of its segments' emotion (`CorpusSegments.true`, where `known`). Near an axis the truth
+itself is uncertain, so there are figures for segments at several least distances from every axis. Segments of one song
+are not independent, so intervals come from resampling songs. Songs differ in how hard they are, which alone can raise
+the overall figure, so segments are also ranked within each song.
 
-Where recordings are clips of songs, the truth is one a clip: clips are ranked, by the mean of their segments, and the
-song that they are of is what is resampled and ranked within.
+Where recordings are clips of songs, each clip has one true label. Clips are then ranked, by the mean over their
+segments, and the songs that they belong to are resampled and ranked within.
 """
 
 from __future__ import annotations
@@ -39,19 +39,22 @@ class DetectionFigures:
     unit : {"segment", "clip"}
         What is ranked.
     units, wrong, songs : int
-        Segments or clips with truth, those of them whose given label is wrong, and their songs.
+        Number of segments or clips with truth, of those whose given label is wrong, and of their songs.
     base_rate : float or None
-        Share of wrong ones: what the average precision of a guess would be.
+        Share of wrong labels, which is also the average precision of a guess.
     auroc : float or None
-        Of low clean probability for wrong labels; None where all labels are right, or all wrong.
+        Area under the ROC curve of low clean probability for wrong labels, in [0, 1]; None if all labels are right, or
+        all wrong.
     interval : tuple of float or None
-        95 % of it under resampling of songs.
+        95 % interval of `auroc` under resampling of songs.
     average_precision : float or None
+        Of low clean probability for wrong labels, in [0, 1]; None where `auroc` is.
     mixed_songs : int
-        Songs with wrong and with right labels.
+        Number of songs that have both wrong and right labels.
     within_song : float or None
-        Mean over these of the AUROC inside one song.
+        Mean over these songs of the AUROC within the song.
     within_interval : tuple of float or None
+        95 % interval of `within_song` under resampling of these songs.
     """
 
     margin: float
@@ -79,10 +82,11 @@ class AurocDifference:
     Parameters
     ----------
     margin : float
+        Half the rating scale is 1.
     mean : float or None
-        Difference of the AUROCs; None where all labels are right, or all wrong.
+        Difference of the AUROCs, in [-1, 1]; None if all labels are right, or all wrong.
     interval : tuple of float or None
-        95 % of it under resampling of songs, both measured on the same drawn songs.
+        95 % interval of the difference under resampling of songs; both are measured on the same drawn songs.
     """
 
     margin: float
@@ -95,13 +99,13 @@ class AurocDifference:
 
 
 def _with_lists(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what a JSON file gives back: it knows no tuples."""
+    """Return the values as JSON would give them back, with lists instead of tuples."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 @dataclass(frozen=True)
 class _Ranked:
-    """Segments or clips in the order of their songs, which `parts` holds the places of; higher scores look wrong."""
+    """Segments or clips sorted by song, with the indices of each song in `parts`; a high score means a wrong label."""
 
     unit: Unit
     wrong: Bool
@@ -123,27 +127,28 @@ def detection_figures(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> list[DetectionFigures]:
-    """Measure how well a clean probability finds wrong labels, one result a margin.
+    """Return how well a clean probability finds wrong labels, with one result per margin.
 
     Parameters
     ----------
     clean : array, shape (R,)
-        Probability that the given label of each segment is right, or any score that orders segments so.
+        Probability that the given label of each segment is right, or any score that sorts segments like it.
     segments : CorpusSegments
     rows : array of int, shape (R,), optional
-        Segments that `clean` is of, such as those of the training songs; default all.
+        Segments that `clean` belongs to, such as those of the training songs; default all.
     given : array of int, shape (R,), optional
-        Labels that the learner was given; default the inherited ones.
+        Labels that were learnt from; default the inherited ones.
     margins : sequence of float, optional
-        Default `MARGINS`; 0 alone where the truth comes from sections, which no axis is near.
+        Default `MARGINS`, or 0 alone where the truth comes from sections, which have no distance from an axis.
     draws : int
-        Resamplings of songs for the intervals.
+        Number of resamplings of songs for the intervals.
     seed : int
+        Of the resamplings.
 
     Returns
     -------
     list of DetectionFigures
-        Empty where the corpus has no truth.
+        Empty if the corpus knows no truth.
 
     Raises
     ------
@@ -168,7 +173,15 @@ def auroc_differences(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> list[AurocDifference]:
-    """Compare two clean probabilities of the same segments, paired by song; parameters as of `detection_figures`."""
+    """Return by how much the first of two clean probabilities finds wrong labels better, with one result per margin.
+
+    Both are measured on the same segments and the same drawn songs. The other parameters, the empty result and the
+    errors are those of `detection_figures`.
+
+    Parameters
+    ----------
+    ours, theirs : array, shape (R,)
+    """
     rows, given = _checked(ours, segments, rows, given)
     _checked(theirs, segments, rows, given)
     differences = []
@@ -229,26 +242,26 @@ def _figures(margin: float, ranked: _Ranked, draws: int, seed: int) -> Detection
     rng = np.random.default_rng([seed, 1])
     within = np.array([rng.choice(mixed, len(mixed)).mean() for _ in range(draws)]) if len(mixed) > 1 else None
     return DetectionFigures(
-        margin,
-        ranked.unit,
-        len(wrong),
-        int(wrong.sum()),
-        len(ranked.parts),
-        float(wrong.mean()) if len(wrong) else None,
-        auroc(wrong, score) if ranked.mixed else None,
-        _interval(_resampled(ranked, draws, seed)) if ranked.mixed else None,
-        average_precision(wrong, score) if ranked.mixed else None,
-        len(mixed),
-        float(mixed.mean()) if len(mixed) else None,
-        None if within is None else _interval(within),
+        margin=margin,
+        unit=ranked.unit,
+        units=len(wrong),
+        wrong=int(wrong.sum()),
+        songs=len(ranked.parts),
+        base_rate=float(wrong.mean()) if len(wrong) else None,
+        auroc=auroc(wrong, score) if ranked.mixed else None,
+        interval=_interval(_resampled(ranked, draws, seed)) if ranked.mixed else None,
+        average_precision=average_precision(wrong, score) if ranked.mixed else None,
+        mixed_songs=len(mixed),
+        within_song=float(mixed.mean()) if len(mixed) else None,
+        within_interval=None if within is None else _interval(within),
     )
 
 
 def _resampled(ranked: _Ranked, draws: int, seed: int) -> Float64:
-    """Return the AUROC of each resampling of songs; NaN where one has only one kind of label.
+    """Return the AUROC of each resampling of songs, shape (draws,); NaN if a draw has only right or only wrong labels.
 
-    The same seed draws the same songs. Instead of a copy of each drawn song its segments get a weight, so that all
-    draws share one sorting.
+    The same seed draws the same songs. A song that is drawn n times gives its segments the weight n, so that all draws
+    share one sorting.
     """
     rng = np.random.default_rng(seed)
     songs = len(ranked.parts)
@@ -267,9 +280,9 @@ def _resampled(ranked: _Ranked, draws: int, seed: int) -> Float64:
 
 
 def _interval(values: Float64) -> tuple[float, float] | None:
-    """Return the middle 95 %; draws without a figure, which have only one kind of label, do not count."""
-    found = values[~np.isnan(values)]
-    if not len(found):
+    """Return the middle 95 % of the values that are not NaN; None if there are none."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
         return None
-    low, high = np.percentile(found, [2.5, 97.5])
+    low, high = np.percentile(defined, [2.5, 97.5])
     return float(low), float(high)

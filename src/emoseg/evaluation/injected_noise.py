@@ -1,9 +1,9 @@
-"""Wrong labels put in on purpose, so that what a method makes of them can be measured.
+"""Labels made wrong on purpose, so that it is known which ones a method should find.
 
-Three kinds, as in the literature: single segments get another label (``segment:R``), whole songs do (``song:R``), or
-the second half of some songs is replaced by the sound of a song of another class (``splice:R``), which leaves a wrong
-stretch as real changes of emotion do. The new label is always another one than the true one, uniformly: R is the share
-that is truly wrong, of segments or of songs. Noise goes into training songs only.
+There are three kinds. ``segment:R`` changes the label of single segments, ``song:R`` the label of whole songs.
+``splice:R`` replaces the sound of the second half of some songs by that of a song with another label, which leaves a
+wrong stretch as a real change of emotion does. A new label is drawn uniformly from the wrong ones, so R is the share of
+segments or songs that is truly wrong (symmetric noise without the diagonal). Noise goes into training songs only.
 """
 
 from __future__ import annotations
@@ -21,14 +21,27 @@ InjectedKind = Literal["none", "segment", "song", "splice"]
 
 @dataclass(frozen=True)
 class InjectedNoise:
-    """Kind and rate of injected noise; `rate` is the share of segments or songs, in [0, 0.9]."""
+    """Which labels are made wrong.
+
+    Parameters
+    ----------
+    kind : {"none", "segment", "song", "splice"}
+    rate : float
+        Share of segments (``"segment"``) or songs (``"song"``, ``"splice"``), from 0 to 0.9.
+    """
 
     kind: InjectedKind = "none"
     rate: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> InjectedNoise:
-        """Read ``"none"`` or ``"KIND:RATE"``, such as ``"segment:0.4"``."""
+        """Return the noise that a text such as ``"none"`` or ``"segment:0.4"`` asks for.
+
+        Raises
+        ------
+        ConfigError
+            The kind is unknown, or the rate is not a number from 0 to 0.9.
+        """
         kind, colon, rate = text.partition(":")
         if text == "none":
             return cls()
@@ -46,16 +59,16 @@ class InjectedNoise:
 
 @dataclass(frozen=True)
 class InjectedLabels:
-    """What the learner is given, and the truth that it is never shown.
+    """Labels after noise was injected, and the truth, which is never learnt from.
 
     Parameters
     ----------
     given : array of int, shape (S,)
-        Inherited labels, some of them wrong.
+        Labels to learn from, some of them wrong.
     true : array of int, shape (S,)
-        The labels that the segments' sound had before.
+        The label that the sound of each segment had before.
     source : array of int, shape (S,)
-        Which segment's sound each segment has; all its own except after a splice.
+        Index of the segment whose sound each segment has: its own, except after a splice.
     """
 
     given: Int64
@@ -64,21 +77,21 @@ class InjectedLabels:
 
     @property
     def wrong(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Which given labels are wrong, shape (S,)."""
+        """Whether each given label is wrong, shape (S,)."""
         return self.given != self.true
 
 
 def inject_noise(
     labels: Int64, song: Int64, noise: InjectedNoise, *, classes: int, rng: np.random.Generator
 ) -> InjectedLabels:
-    """Make some of the inherited labels wrong.
+    """Return labels of which some are wrong.
 
     Parameters
     ----------
     labels : array of int, shape (S,)
         Label of each segment's song.
     song : array of int, shape (S,)
-        Song of each segment; the segments of a song are in order of time.
+        Song of each segment, in any numbering; the segments of a song are in order of time.
     noise : InjectedNoise
     classes : int
         Number of labels K.
@@ -98,8 +111,8 @@ def inject_noise(
                 continue
             donors = songs[labels[first] != labels[members[0]]]
             taken = np.flatnonzero(song == rng.choice(donors))
-            # The second half of the song sounds like the donor from here on, and keeps the song's label. Of an odd
-            # number of segments the smaller part goes: a song of one segment stays as it is.
+            # The second half gets the donor's sound and keeps the song's label. Of an odd number of segments the
+            # smaller part is replaced, so a song of one segment stays as it is.
             half = members[(len(members) + 1) // 2 :]
             source[half] = np.resize(taken, len(half))
             true[half] = labels[source[half]]

@@ -286,12 +286,12 @@ def _detection(fit: MethodFit, fold: Fold, song: Int64, classes: int, *, by_song
         "auroc": metrics.auroc(wrong, -clean),
         "average_precision": metrics.average_precision(wrong, -clean),
         "lift": metrics.lift(wrong, -clean),
-        "precision": hits / max(1.0, float(flagged.sum())),
         "recall": hits / float(wrong.sum()),
         "wrong": float(wrong.sum()),
         "hits": hits,
     }
     if flagged.any():
+        found["precision"] = hits / float(flagged.sum())
         guessed = fit.guesses[labelled].argmax(axis=1)
         found["corrected_accuracy"] = float((guessed == true)[flagged].mean())
     if by_song:

@@ -1,10 +1,10 @@
-"""How wrong are inherited labels? Counted from ratings over time, or from sections of known emotion.
+"""How often the emotion of a segment is not its song's label, counted from annotations alone.
 
-A song is cut into windows of one length, from its first rating (or section) on; a window counts when at least half of
-it is rated. It is wrong when the emotion of its mean rating is not the song's label. Two causes come together there:
-emotion that changes inside the song, and song ratings that disagree with the mean over time; the share that differs
-from the song's own mean over time shows the first alone. Averaging listeners smooths the curve, so true change is
-understated.
+A song is cut into windows of one length, from its first rating or section on. A window counts if at least half of it is
+rated. Its inherited label is wrong if the emotion of its mean rating is not the song's label. This has two causes: the
+emotion changes within the song, or the song's rating disagrees with the mean over time. The share of windows that
+differ from their song's own mean over time shows the first cause alone. Ratings over time are means over listeners,
+which are smooth, so real changes are underestimated.
 """
 
 from __future__ import annotations
@@ -28,12 +28,22 @@ from emoseg.types import Float64, Int64
 LENGTHS_S = (1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 30.0)
 MARGINS = (0.0, 0.05, 0.1, 0.2, 0.3)
 DRAWS = 1000
-_LENGTHS_S = (0.1, 3600.0)  # shorter windows would be too many to count, and no one hears an emotion in less
+_LIMITS_S = (0.1, 3600.0)  # shorter windows would be too many to count, and too short to have an emotion
 
 
 @dataclass(frozen=True)
 class Share:
-    """How many windows are wrong, of how many; `interval` is the 95 % range under resampling of songs."""
+    """How many windows have a wrong label.
+
+    Parameters
+    ----------
+    name : str
+        Which windows: a label, a distance, a length.
+    windows, wrong : int
+        Their number, and the number of those with a wrong label.
+    interval : tuple of float or None
+        95 % interval of the rate under resampling of songs.
+    """
 
     name: str
     windows: int
@@ -42,7 +52,7 @@ class Share:
 
     @property
     def rate(self) -> float:
-        """Share of wrong windows; NaN without windows."""
+        """Share of windows with a wrong label, in [0, 1]; NaN if there are no windows."""
         return self.wrong / self.windows if self.windows else math.nan
 
     def to_json(self) -> dict[str, Any]:
@@ -54,7 +64,7 @@ class Share:
 
 @dataclass(frozen=True)
 class LabelChange:
-    """How wrong the inherited labels of a corpus are.
+    """How often the segments of a corpus have another emotion than their song's label.
 
     Parameters
     ----------
@@ -65,20 +75,21 @@ class LabelChange:
     songs : int
         Songs with at least one window.
     overall : Share
+        All windows.
     own_mean : Share or None
-        Windows that differ from the song's own mean over time.
+        Windows whose emotion differs from their song's mean over time; None if the corpus has no ratings.
     song_level : Share or None
-        Songs, not windows, whose mean over time has another label than the song.
+        Songs, not windows, whose mean over time gives another label than the song's rating; None without ratings.
     moving : int
-        Songs whose windows have more than one label.
+        Songs whose windows have more than one emotion.
     by_class : tuple of Share
-        By the song's label.
+        Windows by their song's label.
     by_margin : tuple of Share
-        Windows at least so far from every axis; empty where there are no ratings.
+        Windows at least so far from every axis; empty without ratings.
     by_length : tuple of Share
-        All windows, for other lengths.
+        All windows, for other window lengths; empty where whole clips are counted.
     problems : tuple of str
-        Errors of the corpus' tables: what they concern is not counted.
+        Errors in the corpus' tables; what they concern is not counted.
     """
 
     corpus: str
@@ -155,7 +166,14 @@ def _table(title: str, shares: Sequence[Share], *, unit: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Windows:
-    """Song, its label, own label, distance, and label of the song's mean over time, of all windows of a corpus."""
+    """All windows of a corpus, W of them.
+
+    Parameters
+    ----------
+    song, inherited, own, distance, mean : array, shape (W,)
+        Index of the song and its label; the window's own label and its distance from the axes; the label of the song's
+        mean over time.
+    """
 
     song: Int64
     inherited: Int64
@@ -171,66 +189,66 @@ class _Windows:
 def measure_label_change(
     corpus: Corpus, *, segment_s: float = 5.0, lengths_s: Sequence[float] = LENGTHS_S
 ) -> LabelChange:
-    """Count the windows whose emotion differs from their song's label; needs no audio.
+    """Return how often the emotion of a window differs from its song's label. No audio is read.
 
     Parameters
     ----------
     corpus : Corpus
         With ratings over time or sections; songs without audio count too.
     segment_s : float
-        Length of a window.
+        Length of a window in seconds, from 0.1 to 3600.
     lengths_s : sequence of float
-        Further lengths, for the table by length.
+        Window lengths for `LabelChange.by_length`.
 
     Raises
     ------
     ConfigError
-        A length is not from 0.1 to 3600 s.
+        A length is out of range.
     CorpusError
-        The corpus does not know the emotion over time.
+        The corpus does not know the emotion over time, or no song is rated for half of `segment_s`.
     """
     for length_s in (segment_s, *lengths_s):
-        if not _LENGTHS_S[0] <= length_s <= _LENGTHS_S[1]:
-            raise ConfigError(f"segment {length_s:g}: must be from {_LENGTHS_S[0]:g} to {_LENGTHS_S[1]:g} s")
+        if not _LIMITS_S[0] <= length_s <= _LIMITS_S[1]:
+            raise ConfigError(f"segment {length_s:g}: must be from {_LIMITS_S[0]:g} to {_LIMITS_S[1]:g} s")
     songs = [s for s in (*corpus.songs, *corpus.without_audio) if s.over_time or s.sections]
     if not songs:
-        raise CorpusError(f"{corpus.root}: {corpus.name} has no ratings over time; nothing tells wrong segments")
+        raise CorpusError(f"{corpus.root}: {corpus.name} has no ratings over time, so wrong segments cannot be counted")
     whole = all(not s.over_time and math.isinf(s.sections[-1].end_s) for s in songs)
-    found = _windows(songs, corpus, segment_s)
-    if not len(found.song):
+    windows = _cut(songs, corpus, segment_s)
+    if not len(windows.song):
         raise CorpusError(f"{corpus.root}: no song is rated for half of {segment_s:g} s")
     labels = corpus.space.labels
     rated = corpus.rule is not None
-    one = np.unique(found.song, return_index=True)[1]  # a window of each song: the mean is the same in all
+    one = np.unique(windows.song, return_index=True)[1]  # a window of each song: the mean is the same in all
     return LabelChange(
-        corpus.name,
-        corpus.space,
-        None if whole else segment_s,
-        len(one),
-        _share("all", found, interval=True),
-        Share("own mean", len(found.own), int((found.own != found.mean).sum())) if rated else None,
-        Share("songs", len(one), int((found.mean != found.inherited)[one].sum())) if rated else None,
-        _moving(found),
-        tuple(_share(label, found, found.inherited == k) for k, label in enumerate(labels)),
-        tuple(_share(f"at least {m:g}", found, found.distance >= m) for m in MARGINS) if rated else (),
-        () if whole else tuple(_share(f"{x:g} s", _windows(songs, corpus, x), interval=True) for x in lengths_s),
-        tuple(p.message for p in corpus.problems if p.severity == "error" and not p.of_audio),
+        corpus=corpus.name,
+        space=corpus.space,
+        segment_s=None if whole else segment_s,
+        songs=len(one),
+        overall=_share("all", windows, interval=True),
+        own_mean=Share("own mean", len(windows.own), int((windows.own != windows.mean).sum())) if rated else None,
+        song_level=Share("songs", len(one), int((windows.mean != windows.inherited)[one].sum())) if rated else None,
+        moving=_moving(windows),
+        by_class=tuple(_share(label, windows, windows.inherited == k) for k, label in enumerate(labels)),
+        by_margin=tuple(_share(f"at least {m:g}", windows, windows.distance >= m) for m in MARGINS) if rated else (),
+        by_length=() if whole else tuple(_share(f"{x:g} s", _cut(songs, corpus, x), interval=True) for x in lengths_s),
+        problems=tuple(p.message for p in corpus.problems if p.severity == "error" and not p.of_audio),
     )
 
 
-def _moving(found: _Windows) -> int:
-    """Count songs with several emotions."""
-    pairs = np.unique(np.stack([found.song, found.own], axis=1), axis=0)
+def _moving(windows: _Windows) -> int:
+    """Return the number of songs whose windows have several emotions."""
+    pairs = np.unique(np.stack([windows.song, windows.own], axis=1), axis=0)
     return int((np.bincount(pairs[:, 0]) > 1).sum())
 
 
-def _share(name: str, found: _Windows, chosen: NDArray[np.bool_] | None = None, *, interval: bool = False) -> Share:
-    kept = np.ones(len(found.song), dtype=bool) if chosen is None else chosen
-    wrong = found.wrong & kept
+def _share(name: str, windows: _Windows, chosen: NDArray[np.bool_] | None = None, *, interval: bool = False) -> Share:
+    kept = np.ones(len(windows.song), dtype=bool) if chosen is None else chosen
+    wrong = windows.wrong & kept
     limits = None
     if interval and kept.any():
-        songs = found.song.max() + 1
-        per_song = np.bincount(found.song[kept], minlength=songs), np.bincount(found.song[wrong], minlength=songs)
+        songs = windows.song.max() + 1
+        per_song = np.bincount(windows.song[kept], minlength=songs), np.bincount(windows.song[wrong], minlength=songs)
         limits = paired_bootstrap(lambda drawn: _rate(per_song[0][drawn], per_song[1][drawn]), int(songs), draws=DRAWS)
     return Share(name, int(kept.sum()), int(wrong.sum()), limits)
 
@@ -239,7 +257,7 @@ def _rate(windows: Int64, wrong: Int64) -> float:
     return float(wrong.sum() / max(1, windows.sum()))
 
 
-def _windows(songs: Sequence[Song], corpus: Corpus, length_s: float) -> _Windows:
+def _cut(songs: Sequence[Song], corpus: Corpus, length_s: float) -> _Windows:
     works = {name: i for i, name in enumerate(dict.fromkeys(song.own_group for song in songs))}
     parts = [_of_song(works[song.own_group], song, corpus, length_s) for song in songs]
     columns = zip(*parts, strict=True)

@@ -1,8 +1,8 @@
-"""From outcomes to the result: scores, calibration, detection, and paired differences, with intervals.
+"""From the results of all trials to the result file: scores, calibration, detection, and paired differences.
 
-Scores of a method are means over seeds of a measure on all songs (each a test song once a seed), never means over
-folds. Intervals resample songs; all seeds' predictions of a drawn song are drawn with it. They say how much the choice
-of songs matters, given these seeds; what the seeds matter is told by the values of each seed beside them.
+A score of a method is the mean over seeds of a measure on all songs (each is tested once per seed), never a mean over
+folds. Intervals come from resampling songs; the predictions of all seeds of a drawn song are drawn together. They show
+how much the choice of songs matters, given these seeds. The values per seed show how much the seeds matter.
 """
 
 from __future__ import annotations
@@ -26,21 +26,35 @@ from emoseg.types import Float64, Int64
 from emoseg.version import VERSION
 
 SCHEMA = "emoseg.evaluation/2"
-PLAIN = ("inherit", "mixup")  # the fair baseline is the better of them
+PLAIN = ("inherit", "mixup")
+"""Plain training without and with mixup; the fair baseline is the better of them."""
+_OF_FLAGGED = ("precision", "corrected_accuracy")  # not defined for a training that flags no label
 
 TrialResults = Mapping[tuple[str, int, int], TrialResult]
+"""Results by method, seed and fold."""
 
 
 def make_result(
-    corpus: Corpus, segments: CorpusSegments, protocol: Protocol, config: TrainConfig, outcomes: TrialResults
+    corpus: Corpus, segments: CorpusSegments, protocol: Protocol, config: TrainConfig, results: TrialResults
 ) -> dict[str, Any]:
-    """Return the result of a protocol, as in a result file; docs/evaluation.md describes it."""
+    """Return the content of a result file, as docs/evaluation.md describes it.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    segments : CorpusSegments
+        Of this corpus.
+    protocol : Protocol
+    config : TrainConfig
+    results : mapping of (str, int, int) to TrialResult
+        One for every method, seed and fold of the protocol.
+    """
     labels = corpus.space.labels
     by_method: dict[str, list[TrialResult]] = {
-        m: [outcomes[m, s, f] for s in range(protocol.seeds) for f in range(protocol.folds)] for m in protocol.methods
+        m: [results[m, s, f] for s in range(protocol.seeds) for f in range(protocol.folds)] for m in protocol.methods
     }
-    tested = np.unique(np.concatenate([outcome.test for outcome in by_method[protocol.methods[0]]]))
-    tables = {m: _by_seed(found, protocol, len(segments.songs), len(labels)) for m, found in by_method.items()}
+    tested = np.unique(np.concatenate([result.test for result in by_method[protocol.methods[0]]]))
+    tables = {m: _by_seed(trials, protocol, len(segments.songs), len(labels)) for m, trials in by_method.items()}
     tables = {m: {kind: table[:, tested] for kind, table in kinds.items()} for m, kinds in tables.items()}
     estimates = {m: table["song"].argmax(axis=2) for m, table in tables.items()}
     reference = segments.song_labels[tested]
@@ -96,32 +110,41 @@ def _describe_split(segments: CorpusSegments, protocol: Protocol) -> dict[str, A
 
 
 def fair_baseline(reference: Int64, estimates: Mapping[str, Int64], classes: int) -> str | None:
-    """Return the better of plain training with and without mixup, where both ran.
+    """Return the name of the better of the two plain methods; None unless both were evaluated.
 
-    It is chosen by its score on the test songs, which favours the baseline.
+    It is chosen by its macro-F1 on the test songs, which favours the baseline.
+
+    Parameters
+    ----------
+    reference : array of int, shape (N,)
+        Labels of the test songs.
+    estimates : mapping of str to array of int, shape (seeds, N)
+        Estimated labels by method.
+    classes : int
+        Number of labels K.
     """
     if not all(name in estimates for name in PLAIN):
         return None
     return max(PLAIN, key=lambda name: _mean_macro_f1(reference, estimates[name], classes))
 
 
-def _by_seed(outcomes: Sequence[TrialResult], protocol: Protocol, songs: int, classes: int) -> dict[str, Float64]:
-    """Put the folds together: for each seed every tested song has been so once. Arrays (seeds, N, K)."""
+def _by_seed(results: Sequence[TrialResult], protocol: Protocol, songs: int, classes: int) -> dict[str, Float64]:
+    """Return the probabilities of all songs, arrays of shape (seeds, N, K): the folds of a seed put together."""
     tables = {kind: np.zeros((protocol.seeds, songs, classes)) for kind in ("song", "mean", "uncalibrated")}
-    for i, outcome in enumerate(outcomes):
+    for i, result in enumerate(results):
         for kind, table in tables.items():
-            table[i // protocol.folds, outcome.test] = getattr(outcome, kind)
+            table[i // protocol.folds, result.test] = getattr(result, kind)
     return tables
 
 
 def _mean_macro_f1(reference: Int64, estimates: Int64, classes: int, drawn: Int64 | None = None) -> float:
-    """Return the mean over seeds of macro-F1 of `estimates`, shape (seeds, N), on all songs or on those drawn."""
+    """Return the mean over seeds of the macro-F1 of `estimates`, shape (seeds, N), on all songs or on drawn ones."""
     rows = np.arange(len(reference)) if drawn is None else drawn
     return float(np.mean([metrics.macro_f1(reference[rows], e[rows], classes) for e in estimates]))
 
 
 def _clips(segments: CorpusSegments, tested: Int64) -> Int64 | None:
-    """Return a number for the song that each tested recording is a clip of; None where recordings are whole songs."""
+    """Return the number of the song that each tested recording is a clip of; None if recordings are whole songs."""
     if not any(song.work for song in segments.songs):
         return None
     groups = segments.groups("none")
@@ -132,7 +155,7 @@ def _clips(segments: CorpusSegments, tested: Int64) -> Int64 | None:
 def difference(
     reference: Int64, ours: Int64, theirs: Int64, classes: int, clips: Int64 | None = None
 ) -> dict[str, Any]:
-    """Return the difference of macro-F1 of two methods, paired by seed and song.
+    """Return by how much the macro-F1 of one method is higher than that of another, paired by seed and song.
 
     Parameters
     ----------
@@ -140,8 +163,14 @@ def difference(
     ours, theirs : array of int, shape (seeds, N)
         Estimated labels.
     classes : int
+        Number of labels K.
     clips : array of int, shape (N,), optional
-        Song that each is a clip of; clips of one song are drawn together.
+        Song that each recording is a clip of, numbered from 0; clips of one song are drawn together.
+
+    Returns
+    -------
+    dict
+        ``"mean"`` over seeds, its 95 % ``"interval"`` under resampling of songs, and the difference ``"by_seed"``.
     """
 
     def statistic(drawn: Int64 | None = None) -> float:
@@ -163,8 +192,9 @@ def _summary(
     protocol: Protocol,
     labels: Sequence[str],
     tables: dict[str, Float64],
-    outcomes: Sequence[TrialResult],
+    results: Sequence[TrialResult],
 ) -> dict[str, Any]:
+    """Return everything about one method."""
     classes = len(labels)
     estimates = tables["song"].argmax(axis=2)
     low, high = metrics.paired_bootstrap(
@@ -183,11 +213,11 @@ def _summary(
         "recall": _known(labels, recalls),
         "calibration_error": _calibration(reference, tables["song"]),
         "calibration_error_before": _calibration(reference, tables["uncalibrated"]),
-        "segment_macro_f1": _segment_macro_f1(segments, outcomes, classes),
-        "detection": _detection(outcomes, labels),
-        **_detection_real(segments, protocol, outcomes),
-        "seconds": float(np.mean([o.seconds for o in outcomes])),
-        "folds": [_fold_values(o, i, protocol, segments.song_labels, labels) for i, o in enumerate(outcomes)],
+        "segment_macro_f1": _segment_macro_f1(segments, results, classes),
+        "detection": _detection(results, labels),
+        **_detection_real(segments, protocol, results),
+        "seconds": float(np.mean([result.seconds for result in results])),
+        "folds": [_fold_values(r, i, protocol, segments.song_labels, labels) for i, r in enumerate(results)],
     }
 
 
@@ -195,46 +225,58 @@ def _calibration(reference: Int64, table: Float64) -> float:
     return float(np.mean([metrics.calibration_error(reference, p) for p in table]))
 
 
-def _detection(outcomes: Sequence[TrialResult], labels: Sequence[str]) -> dict[str, Any]:
-    """Return means over all trainings; what some training lacks, such as recall without a wrong label, is left out."""
-    everywhere = [key for key in outcomes[0].detection if all(key in o.detection for o in outcomes)]
-    return _nested({key: float(np.mean([o.detection[key] for o in outcomes])) for key in everywhere}, labels)
+def _detection(results: Sequence[TrialResult], labels: Sequence[str]) -> dict[str, Any]:
+    """Return the means over all trainings of what every training has.
+
+    Precision and corrected accuracy are not defined for a training that flags no label. They are means over the
+    other trainings, and `trainings_without_flags` says how many were left out.
+    """
+    values: dict[str, list[float]] = {}
+    for result in results:
+        for key, value in result.detection.items():
+            values.setdefault(key, []).append(value)
+    complete = {key for key, numbers in values.items() if len(numbers) == len(results)}
+    if "recall" in complete:
+        complete |= values.keys() & set(_OF_FLAGGED)
+    means = {key: float(np.mean(numbers)) for key, numbers in values.items() if key in complete}
+    without = sum(not result.detection["flagged"] for result in results)
+    return {**_nested(means, labels), "trainings_without_flags": without}
 
 
 def _nested(detection: Mapping[str, float], labels: Sequence[str]) -> dict[str, Any]:
-    """Put the flagged rates of labels into a table of their own."""
+    """Return the figures with the shares of flagged labels per label in a dictionary of their own."""
     by_class = {f"flagged_{k}": label for k, label in enumerate(labels)}
-    found: dict[str, Any] = {key: value for key, value in detection.items() if key not in by_class}
-    found["flagged_by_class"] = {label: detection[key] for key, label in by_class.items() if key in detection}
-    return found
+    nested: dict[str, Any] = {key: value for key, value in detection.items() if key not in by_class}
+    nested["flagged_by_class"] = {label: detection[key] for key, label in by_class.items() if key in detection}
+    return nested
 
 
 def _fold_values(
-    outcome: TrialResult, i: int, protocol: Protocol, reference: Int64, labels: Sequence[str]
+    result: TrialResult, i: int, protocol: Protocol, reference: Int64, labels: Sequence[str]
 ) -> dict[str, Any]:
-    mine, estimate = reference[outcome.test], outcome.song.argmax(axis=1)
+    tested, estimate = reference[result.test], result.song.argmax(axis=1)
     return {
         "seed": i // protocol.folds,
         "fold": i % protocol.folds,
-        "songs": len(mine),
-        "macro_f1": metrics.macro_f1(mine, estimate, len(labels)),
-        "accuracy": float(np.mean(estimate == mine)),
-        "recall": _known(labels, metrics.recalls(mine, estimate, len(labels))),
-        "detection": _nested(outcome.detection, labels),
-        "seconds": outcome.seconds,
+        "songs": len(tested),
+        "macro_f1": metrics.macro_f1(tested, estimate, len(labels)),
+        "accuracy": float(np.mean(estimate == tested)),
+        "recall": _known(labels, metrics.recalls(tested, estimate, len(labels))),
+        "detection": _nested(result.detection, labels),
+        "seconds": result.seconds,
     }
 
 
 def _known(labels: Sequence[str], recalls: Float64) -> dict[str, float]:
-    """Return recall by label, without labels that no test song has."""
+    """Return the recall by label, without the labels that no test song has."""
     return {label: r for label, r in zip(labels, recalls.tolist(), strict=True) if not np.isnan(r)}
 
 
-def _detection_real(segments: CorpusSegments, protocol: Protocol, outcomes: Sequence[TrialResult]) -> dict[str, Any]:
-    """Measure detection against what the corpus knows; nothing where it knows nothing, or noise was injected."""
+def _detection_real(segments: CorpusSegments, protocol: Protocol, results: Sequence[TrialResult]) -> dict[str, Any]:
+    """Return figures of detection against the corpus' truth; none if it knows none or noise was injected."""
     if segments.true is None or protocol.noise.kind != "none":
         return {}
-    rows, clean = _mean_clean(outcomes, len(segments.song))
+    rows, clean = _mean_clean(results, len(segments.song))
     return {"detection_real": [figures.to_json() for figures in detection_figures(clean, segments, rows=rows)]}
 
 
@@ -243,32 +285,33 @@ def _detection_difference(
 ) -> dict[str, Any]:
     if segments.true is None or protocol.noise.kind != "none":
         return {}
-    rows, mine = _mean_clean(ours, len(segments.song))
-    _, other = _mean_clean(theirs, len(segments.song))
-    return {"detection_real": [found.to_json() for found in auroc_differences(mine, other, segments, rows=rows)]}
+    rows, our_clean = _mean_clean(ours, len(segments.song))
+    _, their_clean = _mean_clean(theirs, len(segments.song))
+    differences = auroc_differences(our_clean, their_clean, segments, rows=rows)
+    return {"detection_real": [one.to_json() for one in differences]}
 
 
-def _mean_clean(outcomes: Sequence[TrialResult], size: int) -> tuple[Int64, Float64]:
-    """Return the segments that some training had with a label, and their clean probability, averaged over these.
+def _mean_clean(results: Sequence[TrialResult], size: int) -> tuple[Int64, Float64]:
+    """Return the segments that some training learnt from with a label, and the mean rank of their clean probability.
 
-    What is averaged is its rank in the training, from 0 to 1: where a method draws the line between clean and wrong
-    differs from one training to the next, and segments are not in the same ones.
+    Ranks within a training, from 0 to 1, are averaged instead of probabilities, because clean probabilities of
+    different trainings are not on one scale and segments are not in the same trainings.
     """
     total, trainings = np.zeros(size), np.zeros(size)
-    for outcome in outcomes:
-        total[outcome.clean_rows] += rankdata(outcome.clean) / len(outcome.clean)
-        trainings[outcome.clean_rows] += 1
+    for result in results:
+        total[result.clean_rows] += rankdata(result.clean) / len(result.clean)
+        trainings[result.clean_rows] += 1
     rows = np.flatnonzero(trainings)
     return rows, total[rows] / trainings[rows]
 
 
-def _segment_macro_f1(segments: CorpusSegments, outcomes: Sequence[TrialResult], classes: int) -> float | None:
-    """Return macro-F1 of the test segments whose true emotion a corpus knows; None where it knows none."""
+def _segment_macro_f1(segments: CorpusSegments, results: Sequence[TrialResult], classes: int) -> float | None:
+    """Return the macro-F1 of the test segments whose true emotion the corpus knows; None if it knows none."""
     if segments.true is None or segments.known is None:
         return None
-    rows = np.concatenate([o.test_rows for o in outcomes])
+    rows = np.concatenate([result.test_rows for result in results])
     known = segments.known[rows]
     if not known.any():
         return None
-    estimate = np.concatenate([o.segments for o in outcomes]).argmax(axis=1)
+    estimate = np.concatenate([result.segments for result in results]).argmax(axis=1)
     return metrics.macro_f1(segments.true[rows][known], estimate[known], classes)

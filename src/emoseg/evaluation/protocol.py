@@ -1,4 +1,4 @@
-"""How methods are compared, and what one fold of it gives a method to learn from."""
+"""How methods are compared: what each fold gives a method to learn from, and what is tested."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from emoseg.errors import ConfigError, CorpusError
 from emoseg.evaluation.injected_noise import InjectedNoise, inject_noise
 from emoseg.types import UNLABELLED, Float64, Int64
 
+DEFAULT_METHODS: tuple[MethodName, ...] = ("mixup", "emoseg")
+"""What `emoseg evaluate` compares unless methods are named: the baseline, then the default method."""
 MOST_SEEDS = 1000
 
 
@@ -26,26 +28,29 @@ class Protocol:
     Parameters
     ----------
     methods : tuple of str
-        Names in `emoseg.learning.methods.METHODS`; the others are compared with the first. The default is plain
-        training and the default method.
+        Names in `emoseg.learning.methods.METHODS`; the others are compared with the first. Default: `DEFAULT_METHODS`.
     folds : int
-        1 with `test_split`, otherwise 2 or more.
+        Number of folds: 1 with `test_split`, otherwise 2 or more.
     seeds : int
-        Seeds 0, 1, ...; each has folds, noise, labelled songs and starting weights of its own.
+        Number of seeds, from 1 to 1000. Seed 0, 1, ... each has its own folds, noise, labelled songs and starting
+        weights.
     group : {"artist", "none"}
+        What is never in two folds: an artist, or only a song.
     noise : InjectedNoise
+        Labels made wrong on purpose, among the labelled training songs.
     fraction : float
         Share of the training songs that keep their label, in (0, 1]; the others stay as unlabelled audio.
     test_split : str or None
-        Instead of folds: test on this official part, or on several joined by ``"+"``, and learn from the others.
+        An official part of the corpus, or several joined by ``"+"``, to test on instead of folds; the other official
+        parts are learnt from.
 
     Raises
     ------
     ConfigError
-        A method is unknown or named twice, a number is out of range, or there are folds and a test split.
+        A method is unknown or named twice, a number is out of range, or both folds and a test split are given.
     """
 
-    methods: tuple[MethodName, ...] = ("mixup", "emoseg")
+    methods: tuple[MethodName, ...] = DEFAULT_METHODS
     folds: int = 10
     seeds: int = 3
     group: str = "artist"
@@ -76,22 +81,26 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold of a corpus; the same for every method.
+    """One fold of a corpus, the same for every method: N training songs with S segments, M test songs with T.
 
     Parameters
     ----------
-    train, test : array of int
-        Songs, ascending.
-    rows, test_rows : array of int
-        Their segments.
+    train : array of int, shape (N,)
+        Training songs, ascending.
+    test : array of int, shape (M,)
+        Test songs, ascending.
+    rows : array of int, shape (S,)
+        Segments of the training songs.
+    test_rows : array of int, shape (T,)
+        Segments of the test songs.
     given : array of int, shape (S,)
-        Labels that training segments are given, some of them wrong; `UNLABELLED` where a song keeps none.
+        Labels that the method learns from, some of them wrong; `UNLABELLED` where the song keeps no label.
     true : array of int, shape (S,)
-        What the labels ought to be: for measuring alone.
+        The right labels. They are used to measure detection, and never to learn.
     known : array of bool, shape (S,)
-        Where that is known.
+        Whether the right label is known.
     source : array of int, shape (S,)
-        Which of `rows` each training segment has the sound of; its own except after a splice.
+        Index into `rows` of the segment whose sound each training segment has: its own, except after a splice.
     """
 
     train: Int64
@@ -105,9 +114,26 @@ class Fold:
 
 
 def make_fold(segments: CorpusSegments, protocol: Protocol, *, classes: int, seed: int, fold: int) -> Fold:
-    """Cut out one fold, choose the songs that keep their label, and put the noise into these.
+    """Return one fold: its songs, which of them keep their label, and the labels after noise was injected.
 
-    All of it depends on the seed and the fold alone: every method is given the same songs and the same wrong labels.
+    The fold depends on the corpus, the protocol without its methods, the seed and the fold number alone, so every
+    method gets the same songs and the same wrong labels.
+
+    Parameters
+    ----------
+    segments : CorpusSegments
+    protocol : Protocol
+    classes : int
+        Number of labels K.
+    seed : int
+        From 0 to `protocol.seeds` - 1.
+    fold : int
+        From 0 to `protocol.folds` - 1.
+
+    Raises
+    ------
+    CorpusError
+        The songs cannot be split like this (`check_splits`).
     """
     train, test = _parted(segments, protocol, seed, fold)
     rows, test_rows = (np.flatnonzero(np.isin(segments.song, songs)) for songs in (train, test))
@@ -130,10 +156,10 @@ def make_fold(segments: CorpusSegments, protocol: Protocol, *, classes: int, see
 
 
 def soft_targets(segments: CorpusSegments, fold: Fold) -> Float64 | None:
-    """Return the soft labels of the training segments, shape (S, K); None where the corpus has none.
+    """Return the soft labels of the training segments, shape (S, K); None if the corpus has none.
 
-    Where noise changed the label of a segment, or its sound, the given label is certain: what listeners said was of
-    another label, or of other sound.
+    A segment whose label or sound was changed by noise has probability 1 on its given label, because the listeners'
+    shares are about the original label and sound.
     """
     if segments.soft is None:
         return None
@@ -154,12 +180,21 @@ def _parted(segments: CorpusSegments, protocol: Protocol, seed: int, fold: int) 
 
 
 def check_splits(segments: CorpusSegments, protocol: Protocol, labels: Sequence[str], *, members: int) -> None:
-    """Say before any learning what cannot be split: into folds, and what there is for training into members' parts.
+    """Check that all songs can be split into folds, and the training songs of each fold into parts for the members.
+
+    Parameters
+    ----------
+    segments : CorpusSegments
+    protocol : Protocol
+    labels : sequence of str, length K
+        The corpus' labels, for the message.
+    members : int
+        Number of parts that the labelled training songs are split into.
 
     Raises
     ------
     CorpusError
-        There are too few songs or artists, or no such official part.
+        There are too few songs or artists, or the corpus has no such official part.
     """
     groups = segments.groups(protocol.group)
     for seed in range(protocol.seeds):
@@ -181,17 +216,18 @@ def check_splits(segments: CorpusSegments, protocol: Protocol, labels: Sequence[
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What an official test split is, and what is to be known of it.
+    """Facts about an official test split.
 
     Parameters
     ----------
     parts : str
-        As asked for.
+        The official parts that are tested, joined by ``"+"``.
     train_songs, test_songs : int
+        Numbers of songs.
     shared : int
-        Test songs that share an artist with training, or are clips of a song that is learnt from.
+        Test songs that share an artist with a training song, or are clips of a training song.
     unassigned : int
-        Songs in no official part, which are neither learnt from nor tested on.
+        Songs in no official part, which are neither learnt from nor tested.
     """
 
     parts: str
@@ -201,18 +237,18 @@ class SplitReport:
     unassigned: int
 
     def warnings(self) -> list[str]:
-        """Return a line for all that makes figures optimistic, or leaves songs out."""
-        told = []
+        """Return a line for each fact that makes figures optimistic or leaves songs out."""
+        lines = []
         if self.shared:
             what = f"{self.shared} of the {self.test_songs} test songs ({self.shared / self.test_songs:.0%})"
-            told.append(f"test split {self.parts!r}: {what} share an artist with training; figures are optimistic")
+            lines.append(f"test split {self.parts!r}: {what} share an artist with training; figures are optimistic")
         if self.unassigned:
-            told.append(f"test split {self.parts!r}: songs in no official part, which are left out: {self.unassigned}")
-        return told
+            lines.append(f"test split {self.parts!r}: songs in no official part, which are left out: {self.unassigned}")
+        return lines
 
 
 def split_report(segments: CorpusSegments, protocol: Protocol) -> SplitReport | None:
-    """Describe the official test split of a protocol; None where it has folds."""
+    """Return facts about the official test split of a protocol; None if the protocol has folds."""
     if protocol.test_split is None:
         return None
     train, test = official_split(segments.songs, test=protocol.test_split)

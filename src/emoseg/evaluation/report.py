@@ -1,4 +1,4 @@
-"""The result for people and for programs: tables on the terminal, a file."""
+"""The result of an evaluation as tables on the terminal and as a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 
 def print_result(result: dict[str, Any], console: Console) -> None:
-    """Print a result file's content as tables."""
+    """Print a result as tables.
+
+    Parameters
+    ----------
+    result : dict
+        As `evaluate` returns it or a result file holds it.
+    console : rich.console.Console
+    """
     corpus, protocol = result["corpus"], result["protocol"]
     seeds = len(protocol["seeds"])
     labelled = "" if protocol["fraction"] == 1 else f", {protocol['fraction']:.0%} of the training songs labelled"
@@ -41,7 +48,7 @@ def print_result(result: dict[str, Any], console: Console) -> None:
 
 
 def _print_scores(result: dict[str, Any], console: Console) -> None:
-    """Print a row a method: its score, and how it differs from the first method and from the fair baseline."""
+    """Print one row per method: its score, and how it differs from the first method and from the fair baseline."""
     from rich.table import Table
 
     bases = list(dict.fromkeys(row["minus"] for row in result["differences"]))
@@ -75,7 +82,7 @@ def _points(found: dict[str, Any] | None) -> str:
 
 
 def _print_detection(result: dict[str, Any], console: Console) -> None:
-    """Print a row a method: how well it finds wrong labels in the training songs."""
+    """Print one row per method: how well it finds wrong labels among the training segments."""
     from rich.table import Table
 
     columns = {
@@ -92,18 +99,35 @@ def _print_detection(result: dict[str, Any], console: Console) -> None:
     }
     detections = {name: m["detection"] for name, m in result["methods"].items()}
     shown = {title: column for title, column in columns.items() if any(column[0] in d for d in detections.values())}
-    rates = sorted({round(d["true_rate"], 4) for d in detections.values() if "true_rate" in d})
-    counted = next((f", {d['wrong']:.0f} in a training" for d in detections.values() if "wrong" in d), "")
-    known = f"{rates[0]:.1%}{counted}" if any(rates) else "none known"
-    console.print(f"\nwrong labels among the training segments: {known}", highlight=False)
+    console.print(f"\nwrong labels among the training segments: {_wrong_labels(result)}", highlight=False)
     table = Table("labels", *shown, box=None)
     for name, found in detections.items():
         table.add_row(name, *(form.format(found[key]) if key in found else "" for key, form in shown.values()))
     console.print(table)
+    without = [
+        f"{name} {n} of {len(result['methods'][name]['folds'])}"
+        for name, found in detections.items()
+        if "recall" in found and (n := found.get("trainings_without_flags", 0))
+    ]
+    if without:
+        line = f"precision and corrected leave out trainings that flag no label: {', '.join(without)}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _wrong_labels(result: dict[str, Any]) -> str:
+    """Return the share of wrong labels and their number per training, as far as the truth is known."""
+    detections = [m["detection"] for m in result["methods"].values()]
+    rates = sorted({round(d["true_rate"], 4) for d in detections if "true_rate" in d})
+    # Without injected noise, and without a corpus that knows the emotion over time, the rate of 0 is an assumption.
+    truth = any(m["segment_macro_f1"] is not None for m in result["methods"].values())
+    if not rates or not (any(rates) or truth):
+        return "not known"
+    counted = next((f", {d['wrong']:.0f} per training" for d in detections if "wrong" in d), "")
+    return f"{rates[0]:.1%}{counted}"
 
 
 def _print_detection_real(result: dict[str, Any], console: Console) -> None:
-    """Print a table a margin: how well each method finds labels that are wrong by the corpus' own truth."""
+    """Print one table per margin: how well each method finds labels that are wrong by the corpus' own truth."""
     from rich.table import Table
 
     found = {name: m["detection_real"] for name, m in result["methods"].items() if m.get("detection_real")}
@@ -143,7 +167,7 @@ def _score(value: float | list[float] | None) -> str:
 
 
 def write_result(result: dict[str, Any], out: Path) -> None:
-    """Write a result file, whole or not at all; what was kept for going on after a kill is then deleted.
+    """Write a result file, whole or not at all, and delete the results of single trials that were kept until then.
 
     Raises
     ------
