@@ -33,8 +33,8 @@ from emoseg.emotion import EmotionSpace
 from emoseg.errors import ConfigError, EmosegError, EmosegWarning, ModelError
 from emoseg.library import Manifest, Shard, merge, run_batch
 from emoseg.library.contents import read_contents
-from emoseg.library.manifest import MANIFEST_FILE, Job
-from emoseg.library.manifest import Outcome as Done
+from emoseg.library.manifest import MANIFEST_FILE
+from emoseg.library.records import AnalysisJob, AnalysisOutcome
 from emoseg.library.tables import probability_columns, song_id
 from emoseg.library.workers import Setup, _analyse, set_up
 from emoseg.system.files import PREFIX, folder_locked
@@ -331,7 +331,7 @@ def test_a_damaged_part_is_told_and_made_again(
     with pytest.raises(EmosegError) as refusal:
         read_contents(out).table(table)
     assert str(refusal.value).startswith(told)
-    assert str(refusal.value).endswith("; 'emoseg batch' mends it")
+    assert str(refusal.value).endswith("; 'emoseg batch' repairs it")
     with pytest.raises(EmosegError) as refusal:
         merge(tmp_path / "merged", [out])
     assert str(refusal.value).startswith(told)
@@ -409,7 +409,7 @@ def test_a_damaged_manifest_is_refused_by_readers(out: Path, tmp_path: Path, dam
         with pytest.raises(EmosegError) as refusal:
             read()
         assert str(refusal.value).startswith(f"{out / MANIFEST_FILE}: is damaged (")
-        assert str(refusal.value).endswith("); 'emoseg batch' mends it")
+        assert str(refusal.value).endswith("); 'emoseg batch' repairs it")
         assert "\n" not in str(refusal.value)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -541,7 +541,7 @@ def test_damaged_rows_are_done_again(
         report = in_process(small.root, out, model)
     else:
         told = f"{out / MANIFEST_FILE}: the results of 1 songs in it are damaged"
-        with pytest.raises(EmosegError, match="the results of 1 songs in it are damaged; 'emoseg batch' mends it"):
+        with pytest.raises(EmosegError, match="the results of 1 songs in it are damaged; 'emoseg batch' repairs it"):
             merge(tmp_path / "merged", [out])
         report = warned(lambda: in_process(small.root, out, model), told)
     assert (report.analysed, report.done) == (1, 2)
@@ -727,12 +727,12 @@ def test_a_decoder_that_never_ends_costs_its_own_song_alone(music: Path, model: 
 # What the processes of a run do instead of analysing; each finds these functions by the name of this module.
 
 
-def dies_at_some_songs(setup: Setup) -> Callable[[Job], Done]:
+def dies_at_some_songs(setup: Setup) -> Callable[[AnalysisJob], AnalysisOutcome]:
     analyse = set_up(setup)
     return lambda job: os._exit(9) if "deadly" in job.path else analyse(job)
 
 
-def hears_what_is_not_finite(setup: Setup) -> Callable[[Job], Done]:
+def hears_what_is_not_finite(setup: Setup) -> Callable[[AnalysisJob], AnalysisOutcome]:
     analyzer = Analyzer(setup.model)
 
     class Deaf:
@@ -753,22 +753,22 @@ def starts(setup: Setup) -> int:
         return file.tell()
 
 
-def dies_at_its_first_two_starts(setup: Setup) -> Callable[[Job], Done]:
+def dies_at_its_first_two_starts(setup: Setup) -> Callable[[AnalysisJob], AnalysisOutcome]:
     if starts(setup) <= 2:
         os._exit(3)
     return set_up(setup)
 
 
-def fails_at_its_first_two_starts(setup: Setup) -> Callable[[Job], Done]:
+def fails_at_its_first_two_starts(setup: Setup) -> Callable[[AnalysisJob], AnalysisOutcome]:
     if starts(setup) <= 2:
         raise MemoryError("no room")
     return set_up(setup)
 
 
-def one_song(setup: Setup) -> Callable[[Job], Done]:
-    analyse, done = set_up(setup), list[Job]()
+def one_song(setup: Setup) -> Callable[[AnalysisJob], AnalysisOutcome]:
+    analyse, done = set_up(setup), list[AnalysisJob]()
 
-    def work(job: Job) -> Done:
+    def work(job: AnalysisJob) -> AnalysisOutcome:
         if done:
             os._exit(3)
         done.append(job)
@@ -777,13 +777,13 @@ def one_song(setup: Setup) -> Callable[[Job], Done]:
     return work
 
 
-def does_one_song_and_never_starts_again(setup: Setup) -> Callable[[Job], Done]:
+def does_one_song_and_never_starts_again(setup: Setup) -> Callable[[AnalysisJob], AnalysisOutcome]:
     if starts(setup) > 1:
         raise MemoryError("no room")
     return one_song(setup)
 
 
-def has_no_model_after_one_song(setup: Setup) -> Callable[[Job], Done]:
+def has_no_model_after_one_song(setup: Setup) -> Callable[[AnalysisJob], AnalysisOutcome]:
     if starts(setup) > 1:
         raise ModelError("model: was altered")
     return one_song(setup)
@@ -821,7 +821,7 @@ def test_a_process_that_does_not_start_is_replaced(
     model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    start: Callable[[Setup], Callable[[Job], Done]],
+    start: Callable[[Setup], Callable[[AnalysisJob], AnalysisOutcome]],
     workers: int,
 ) -> None:
     root = Path(shutil.copytree(small.root, tmp_path / "music"))
@@ -848,7 +848,7 @@ def test_a_run_without_processes_ends_and_keeps_what_is_done(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     call: Call,
-    start: Callable[[Setup], Callable[[Job], Done]],
+    start: Callable[[Setup], Callable[[AnalysisJob], AnalysisOutcome]],
     starts: int,
     words: str,
 ) -> None:

@@ -22,11 +22,11 @@ from emoseg.audio.find import FoundFile, Scan
 from emoseg.emotion import QUADRANTS, EmotionSpace
 from emoseg.errors import AudioError, ConfigError, EmosegError, EmosegWarning
 from emoseg.library.contents import read_contents
-from emoseg.library.manifest import MANIFEST_FILE, Manifest, Settings
-from emoseg.library.manifest import Outcome as Done
+from emoseg.library.manifest import MANIFEST_FILE, Manifest
 from emoseg.library.parts import update_tables
-from emoseg.library.playlist import Song, m3u8, smooth_path
-from emoseg.library.questions import Library, write_playlist
+from emoseg.library.playlist import PlaylistSong, m3u8, smooth_path, write_playlist
+from emoseg.library.questions import Library
+from emoseg.library.records import AnalysisOutcome, Settings
 from emoseg.library.tables import song_id, to_rows
 from emoseg.types import Analysis, SegmentEmotion, SongEmotion
 
@@ -75,7 +75,7 @@ def make_library(
     with closing(Manifest.create(out, Settings("/music", "x", "m 1", None, "", space.to_json()))) as manifest:
         manifest.update(Scan([FoundFile(path, 1, 1) for path in songs]))
         done = [
-            Done(
+            AnalysisOutcome(
                 song_id(path),
                 "done",
                 1,
@@ -207,7 +207,7 @@ def test_a_song_is_found_by_file_path_or_part_of_its_name(out: Path) -> None:
     wanted = library.like("sad.mp3", count=2)
     for name in ("/music/sad.mp3", "SAD", "title of sad"):
         assert library.like(name, count=2) == wanted
-    with pytest.raises(ConfigError, match=r"tense: 4 songs are meant, such as calm then tense.mp3"):
+    with pytest.raises(ConfigError, match=r"tense: fits 4 songs, such as calm then tense.mp3"):
         library.like("tense", count=2)
     with pytest.raises(ConfigError, match="polka: no song of the library has this path"):
         library.like("polka", count=2)
@@ -247,7 +247,7 @@ def test_questions_of_ones_own_can_only_read_the_tables(out: Path, tmp_path: Pat
 
 
 def test_questions_cannot_read_variables(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emoseg.library.questions.VARIABLE", pa.table({"secret": [1]}), raising=False)
+    monkeypatch.setattr("emoseg.library.query.VARIABLE", pa.table({"secret": [1]}), raising=False)
     with pytest.raises(ConfigError, match="Table with name VARIABLE does not exist"):
         Library(out).sql("SELECT * FROM VARIABLE")
 
@@ -332,9 +332,9 @@ def test_a_damaged_table_is_one_line(tmp_path: Path, call: Call, table: str, dam
     asked = Library(out)
     DAMAGE[damage](file)
     refused(call("library", out), f"{file}: ")
-    refused(call("library", out, "--most", "calm"), "; 'emoseg batch' mends it")
+    refused(call("library", out, "--most", "calm"), "; 'emoseg batch' repairs it")
     if table == "songs":
-        with pytest.raises(EmosegError, match=r"part-000001\.parquet: .*; 'emoseg batch' mends it"):
+        with pytest.raises(EmosegError, match=r"part-000001\.parquet: .*; 'emoseg batch' repairs it"):
             next(read_contents(out).songs())
     if damage in {"missing", "no Parquet"}:  # while rows are read
         questions: list[Callable[[], object]] = [
@@ -342,7 +342,7 @@ def test_a_damaged_table_is_one_line(tmp_path: Path, call: Call, table: str, dam
             lambda: asked.sql("SELECT * FROM songs JOIN segments USING (song_id)"),
         ]
         for question in questions:
-            with pytest.raises(EmosegError, match=rf"{table}/part-000001\.parquet: .*; 'emoseg batch' mends it"):
+            with pytest.raises(EmosegError, match=rf"{table}/part-000001\.parquet: .*; 'emoseg batch' repairs it"):
                 question()
 
 
@@ -350,7 +350,7 @@ def test_a_song_that_the_manifest_does_not_know_is_one_line(tmp_path: Path) -> N
     out = make_library(tmp_path / "out", SONGS)
     with closing(sqlite3.connect(out / MANIFEST_FILE)) as db, db:
         db.execute("DELETE FROM songs WHERE path = CAST('sad.mp3' AS BLOB)")
-    words = f"its manifest does not know the song {song_id('sad.mp3')}; 'emoseg batch' mends it"
+    words = f"its manifest does not know the song {song_id('sad.mp3')}; 'emoseg batch' repairs it"
     with pytest.raises(EmosegError, match=words):
         list(read_contents(out).songs())
     with pytest.raises(EmosegError, match=words):
@@ -389,8 +389,7 @@ def test_rows_with_a_number_that_is_not_finite_are_never_made(heard: Analysis) -
 
 
 def test_a_playlist_goes_from_one_mood_to_the_other(out: Path) -> None:
-    chosen = Library(out).playlist("sad:happy", count=3, apart=0)
-    names = [song.path.name for song, _ in chosen]
+    names = [entry.song.path.name for entry in Library(out).playlist("sad:happy", count=3, apart=0)]
     assert names[0] == "sad.mp3"
     assert names[-1] == "happy.mp3"
     assert len(set(names)) == 3
@@ -412,15 +411,15 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_playlist_has_no_repeats_and_keeps_artists_apart(large: Path) -> None:
-    chosen = [song for song, _ in Library(large).playlist("sad:happy", count=30, apart=4)]
+    chosen = [entry.song for entry in Library(large).playlist("sad:happy", count=30, apart=4)]
     assert len({song.path for song in chosen}) == 30
     artists = [song.artist for song in chosen]
     assert all(len(set(artists[i : i + 5])) == 5 for i in range(len(artists) - 4))
 
 
 def test_a_playlist_moves_in_small_steps(large: Path) -> None:
-    rows = [facts.rows[0] for _, facts in Library(large).playlist("sad:happy", count=15, apart=0)]
-    places = np.array([[v, a] for _, v, a in rows])
+    entries = Library(large).playlist("sad:happy", count=15, apart=0)
+    places = np.array([[entry.place["valence"], entry.place["arousal"]] for entry in entries])
     steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
     whole = float(np.linalg.norm(places[-1] - places[0]))
     assert whole > 0.4
@@ -430,7 +429,7 @@ def test_a_playlist_moves_in_small_steps(large: Path) -> None:
 
 def test_a_playlist_of_a_length(large: Path) -> None:
     for minutes in (10, 33):
-        chosen = [song for song, _ in Library(large).playlist("tense:calm", minutes=minutes)]
+        chosen = [entry.song for entry in Library(large).playlist("tense:calm", minutes=minutes)]
         assert sum(song.duration_s for song in chosen) == pytest.approx(60 * minutes, abs=30)
 
 
@@ -465,7 +464,7 @@ def test_an_empty_library_has_answers_too(tmp_path: Path) -> None:
     library = Library(make_library(tmp_path / "out", {}))
     assert library.summary().rows == ()
     assert library.most("calm", count=3).rows == ()
-    with pytest.raises(ConfigError, match="holds no songs to make a playlist of"):
+    with pytest.raises(ConfigError, match="holds no songs for a playlist"):
         library.playlist("sad:happy")
 
 
@@ -474,9 +473,9 @@ def test_m3u8_paths(tmp_path: Path) -> None:
     (root / "lists").mkdir(parents=True)
     odd = os.fsdecode(b"Bj\xf6rk.mp3")
     songs = [
-        Song(root / "#1.mp3", "A", "T", 61.4),
-        Song(root / "album" / "x y.mp3", None, None, 5.0),
-        Song(root / odd, None, "T", 5.0),
+        PlaylistSong(root / "#1.mp3", "A", "T", 61.4),
+        PlaylistSong(root / "album" / "x y.mp3", None, None, 5.0),
+        PlaylistSong(root / odd, None, "T", 5.0),
     ]
     assert m3u8(songs, folder=root, root=root) == (
         b"#EXTM3U\n#EXTINF:61,A - T\n./#1.mp3\n#EXTINF:5,x y\n./album/x y.mp3\n#EXTINF:5,T\n./Bj\xf6rk.mp3\n"
@@ -487,7 +486,7 @@ def test_m3u8_paths(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("odd", ["a\nb.mp3", "a\rb.mp3", "a\tb.mp3", "\x1b[31m.mp3", "a\x7f.mp3", "a\u2028b.mp3"])
 def test_a_playlist_leaves_out_paths_that_it_cannot_hold(tmp_path: Path, odd: str) -> None:
-    songs = [Song(tmp_path / odd, None, "T", 5.0), Song(tmp_path / "b.mp3", "A\nB", "T", 5.0)]
+    songs = [PlaylistSong(tmp_path / odd, None, "T", 5.0), PlaylistSong(tmp_path / "b.mp3", "A\nB", "T", 5.0)]
     with pytest.warns(
         EmosegWarning, match="is left out, because a playlist cannot hold a path with a control character"
     ):
@@ -501,7 +500,7 @@ def test_a_playlist_leaves_out_paths_that_it_cannot_hold(tmp_path: Path, odd: st
 
 
 def test_a_playlist_replaces_playlists_alone(tmp_path: Path) -> None:
-    songs = [Song(tmp_path / "a.mp3", None, "T", 5.0)]
+    songs = [PlaylistSong(tmp_path / "a.mp3", None, "T", 5.0)]
     wanted = b"#EXTM3U\n#EXTINF:5,T\n./a.mp3\n"
     for earlier in (None, b"#EXTM3U\n", b"\xef\xbb\xbf#EXTM3U\r\nb.mp3"):
         file = tmp_path / "list.m3u8"
@@ -512,7 +511,7 @@ def test_a_playlist_replaces_playlists_alone(tmp_path: Path) -> None:
     for other in (b"", b"a letter", b"\x00#EXTM3U"):
         file = tmp_path / "letter"
         file.write_bytes(other)
-        with pytest.raises(EmosegError, match="letter: exists already and is no playlist; choose another name"):
+        with pytest.raises(EmosegError, match="letter: exists already and is not a playlist; choose another name"):
             write_playlist(file, songs, root=tmp_path)
         assert file.read_bytes() == other
     (tmp_path / "folder").mkdir()

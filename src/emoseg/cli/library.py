@@ -14,7 +14,8 @@ from emoseg.system.console import put, put_json, tell
 from emoseg.system.names import one_line
 
 if TYPE_CHECKING:
-    from emoseg.library.questions import Answer, Library
+    from emoseg.library.query import QueryResult
+    from emoseg.library.questions import Library
 
 commands = typer.Typer()
 
@@ -149,11 +150,10 @@ def _make_playlist(
     asked: Library, moods: str, file: Path | None, *, count: int, minutes: float | None, apart: int, as_json: bool
 ) -> None:
     """Write a playlist to a file and print its table, or print the playlist itself."""
-    from emoseg.library.playlist import m3u8
-    from emoseg.library.questions import write_playlist
+    from emoseg.library.playlist import m3u8, write_playlist
 
     entries = asked.playlist(moods, count=count, minutes=minutes, apart=apart)
-    songs = [song for song, _ in entries]
+    songs = [entry.song for entry in entries]
     if file is not None:
         write_playlist(file, songs, root=asked.contents.root)
     if file is not None or as_json:
@@ -162,7 +162,7 @@ def _make_playlist(
         sys.stdout.buffer.write(m3u8(songs, folder=Path(), root=asked.contents.root))
 
 
-def _print(answer: Answer, *, as_json: bool) -> None:
+def _print(answer: QueryResult, *, as_json: bool) -> None:
     """Print an answer as JSON, or as a table that is as wide as its content; numbers have three decimals."""
     from rich.console import Console
     from rich.table import Table

@@ -1,8 +1,14 @@
-"""Batches: a whole library of recordings, analysed once each into two tables; resumable, sharded, mergeable."""
+"""A whole collection of recordings: analysed into tables, merged, queried, and turned into playlists.
 
-from emoseg.library.manifest import Failure, Manifest
+A library is a folder that `run_batch` writes (command ``emoseg batch``). `run` analyses what is new or changed, in the
+processes of `workers`; `manifest` records the state of every recording as `records`; `tables` and `parts` hold the
+results as Parquet files; `merge` joins the libraries of several shards. `contents` reads a library, `questions` answers
+questions about it with the database of `query`, and `playlist` orders songs into playlists.
+"""
+
+from emoseg.library.manifest import Manifest
 from emoseg.library.merge import MergeReport, merge
+from emoseg.library.records import Shard
 from emoseg.library.run import BatchReport, run_batch
-from emoseg.library.shards import Shard
 
-__all__ = ["BatchReport", "Failure", "Manifest", "MergeReport", "Shard", "merge", "run_batch"]
+__all__ = ["BatchReport", "Manifest", "MergeReport", "Shard", "merge", "run_batch"]

@@ -14,9 +14,11 @@ import pyarrow.dataset
 
 from emoseg.emotion import EmotionSpace
 from emoseg.errors import EmosegError
-from emoseg.library.manifest import Failure, Manifest, Settings
+from emoseg.library.manifest import Manifest
+from emoseg.library.records import Settings
 from emoseg.library.tables import SONGS, Part, part_file, part_problem, schemas
 from emoseg.system.names import one_line
+from emoseg.types import AnalysisFailure
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Contents:
     waiting : int
         Songs that are done, but not in the tables, because a batch was interrupted.
     parts : tuple of Part
-    failures : tuple of Failure
+    failures : tuple of AnalysisFailure
     paths : dict of str to str
         The path of each song below the root, in the form that opens its file.
     """
@@ -42,7 +44,7 @@ class Contents:
     counts: dict[str, int]
     waiting: int
     parts: tuple[Part, ...]
-    failures: tuple[Failure, ...]
+    failures: tuple[AnalysisFailure, ...]
     paths: dict[str, str]
 
     @property
@@ -64,7 +66,7 @@ class Contents:
             The manifest does not know the song.
         """
         if song_id not in self.paths:
-            raise EmosegError(f"{self.out}: its manifest does not know the song {song_id}; 'emoseg batch' mends it")
+            raise EmosegError(f"{self.out}: its manifest does not know the song {song_id}; 'emoseg batch' repairs it")
         return self.root / self.paths[song_id]
 
     def table(self, name: str) -> Any:
@@ -92,7 +94,7 @@ class Contents:
         """
         for part in self.parts:
             if problem := part_problem(self.out, part, *names):
-                raise EmosegError(f"{problem}; 'emoseg batch' mends it")
+                raise EmosegError(f"{problem}; 'emoseg batch' repairs it")
 
     @contextmanager
     def reading(self, *errors: type[Exception]) -> Iterator[None]:

@@ -1,39 +1,37 @@
-"""The manifest of a library: one SQLite file that says what is known of every recording.
+"""The manifest of a library: one SQLite file that records the state of every recording.
 
-It is the only truth about a batch. A result is in it, in the transaction that marks its recording as done, before it is
-in any Parquet file; a Parquet file counts from the transaction that names it. So a batch may be killed at any moment:
-whatever was done stays done, and what was not is done by the next run.
+The manifest alone decides what a library holds. One transaction stores a result and marks its recording as done; only
+then is the result written to a Parquet file, which counts from the transaction that names it. So a batch may be killed
+at any moment: results that were stored stay, and the next run does the rest.
 
-States of a recording: ``todo``, ``done``, ``failed``, ``gone`` (its file vanished; its rows leave the tables, but its
-result is kept here in case the file comes back).
+The states of a recording are ``todo``, ``done``, ``failed`` and ``gone``. A recording is gone if its file vanished; its
+rows leave the tables, but the manifest keeps its result in case the file comes back.
 
-A manifest may come from a stranger, a failing disk or another version, so `Manifest.open` and `Manifest.check` trust
-nothing in it; the other methods trust what these two let pass.
+A manifest may come from a stranger, a failing disk or another version. `Manifest.open` and `Manifest.check` therefore
+trust nothing in it; the other methods trust what these two accepted.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from emoseg.audio.find import FoundFile, Scan
 from emoseg.emotion import EmotionSpace
-from emoseg.errors import ConfigError, EmosegError
-from emoseg.library.shards import Shard
+from emoseg.errors import EmosegError
+from emoseg.library.records import AnalysisJob, AnalysisOutcome, Changes, Settings
 from emoseg.library.tables import SEGMENTS, SONGS, Part, PartFile, readable, song_id
 from emoseg.system.files import require_regular
 from emoseg.system.names import one_line
+from emoseg.types import AnalysisFailure
 
 FORMAT = "emoseg.batch/2"
 MANIFEST_FILE = "manifest.sqlite"
-# The conditions on types are checked by "PRAGMA integrity_check" too, so that damage in a row is noticed.
+# "PRAGMA integrity_check" checks the conditions on types as well, so it finds damage inside a row.
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE songs (
@@ -67,109 +65,17 @@ CREATE TABLE parts (
 
 
 class DamagedManifestError(EmosegError):
-    """A manifest is damaged; `cause` says in what way."""
+    """A manifest is damaged; `cause` says how."""
 
     def __init__(self, file: Path, cause: str) -> None:
-        super().__init__(f"{file}: is damaged ({cause}); 'emoseg batch' mends it")
+        super().__init__(f"{file}: is damaged ({cause}); 'emoseg batch' repairs it")
         self.file, self.cause = file, cause
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides the numbers and the members of a library; one library has one of each.
-
-    `model` identifies the model folder by its content. `shard` is ``"I/N"`` or empty.
-    """
-
-    root: str
-    model: str
-    model_name: str
-    hop_s: float | None
-    shard: str
-    space: dict[str, Any]
-
-    def to_json(self) -> str:
-        """Return the settings as JSON."""
-        return json.dumps(vars(self), ensure_ascii=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Settings:
-        """Inverse of `to_json`.
-
-        Raises
-        ------
-        ValueError
-            The text is no JSON of settings, or a setting has an impossible value.
-        """
-        try:
-            settings = cls(**json.loads(text))
-            EmotionSpace.from_json(settings.space)
-            possible = (
-                all(isinstance(value, str) for value in (settings.root, settings.model, settings.model_name))
-                and (settings.hop_s is None or 0 < settings.hop_s < math.inf)
-                and (settings.shard == "" or Shard.parse(settings.shard) is not None)
-                and Path(settings.root).is_absolute()
-                and "\0" not in settings.root
-            )
-        except (TypeError, KeyError, AttributeError, ValueError, RecursionError, ConfigError) as error:
-            raise ValueError(f"its settings cannot be read: {error}") from error
-        if not possible:
-            raise ValueError("its settings are impossible")
-        return settings
-
-
-@dataclass(frozen=True)
-class Job:
-    """A recording to be analysed; `content` is the checksum of what is already known, if anything is."""
-
-    song_id: str
-    path: str
-    size: int
-    mtime_ns: int
-    content: str | None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job.
-
-    `state` ``"same"`` is a file whose content is the one already known. `rows` holds an Arrow stream a table.
-    """
-
-    song_id: str
-    state: Literal["done", "failed", "same", "gone"]
-    size: int
-    mtime_ns: int
-    content: str | None = None
-    duration_s: float = 0.0
-    error_type: str | None = None
-    message: str | None = None
-    rows: dict[str, bytes] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A recording that could not be analysed; `error_type` is the class of the error."""
-
-    path: str
-    error_type: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What a scan found in comparison with the manifest."""
-
-    new: int
-    changed: int
-    gone: int
-    back: int
-
-
 class Manifest:
-    """The manifest of one library, open; made by `create` or `open`.
+    """The open manifest of one library, returned by `create` and `open`.
 
-    Methods that write raise `sqlite3.Error` where the disk refuses; each is one transaction.
+    Each method that writes is one transaction. It raises `sqlite3.Error` if the file cannot be written.
     """
 
     def __init__(self, out: Path, connection: sqlite3.Connection, settings: Settings) -> None:
@@ -178,7 +84,7 @@ class Manifest:
 
     @classmethod
     def create(cls, out: Path, settings: Settings) -> Manifest:
-        """Make the manifest of a new library."""
+        """Create the manifest of a new library."""
         db = _connect(out, create=True)
         try:
             with db:
@@ -198,13 +104,13 @@ class Manifest:
         Raises
         ------
         DamagedManifestError
-            It is no database, lacks a table, or its settings cannot be.
+            It is not a database, lacks a table, or its settings are impossible.
         EmosegError
-            There is none, it cannot be read, or it was made by another version.
+            There is no manifest, it cannot be read, or another version made it.
         """
         file = out / MANIFEST_FILE
         if not os.path.lexists(file):
-            raise EmosegError(f"{out}: is not a library: {MANIFEST_FILE} is missing; 'emoseg batch' makes one")
+            raise EmosegError(f"{out}: is not a library: {MANIFEST_FILE} is missing; 'emoseg batch' makes a library")
         require_regular(file)
         with _damage_noticed(file):
             db = _connect(out)
@@ -221,12 +127,12 @@ class Manifest:
 
     @staticmethod
     def exists(out: Path) -> bool:
-        """Whether `out` holds a manifest; an empty one is what a run left that was killed while making it.
+        """Return whether `out` holds a manifest; an empty file is left by a run that was killed while creating it.
 
         Raises
         ------
         DamagedManifestError
-            What has its name is no database.
+            The file of this name is not a database.
         EmosegError
             It is a folder or a special file, or cannot be read.
         """
@@ -238,12 +144,12 @@ class Manifest:
             return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
 
     def check(self) -> None:
-        """Check all pages of the file, and all that is known of the songs.
+        """Check all pages of the file and the rows of all songs.
 
         Raises
         ------
         DamagedManifestError
-            Something in it is damaged.
+            A page or a row is damaged.
         EmosegError
             It cannot be read.
         """
@@ -254,7 +160,7 @@ class Manifest:
                 raise DamagedManifestError(file, one_line(str(found)))
             for key, path, *_ in self.dump_songs():
                 if song_id(os.fsdecode(path)) != key:
-                    raise DamagedManifestError(file, f"the path of the song {key} is another one")
+                    raise DamagedManifestError(file, f"the path of the song {key} does not fit its id")
 
     def close(self) -> None:
         """Close the file."""
@@ -262,19 +168,19 @@ class Manifest:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run statements that count together or not at all."""
+        """Run the statements of the block as one transaction and yield the database."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
             self._db.execute("COMMIT")
         except BaseException:
-            if self._db.in_transaction:  # SQLite itself goes back where a disk is full
+            if self._db.in_transaction:  # on a full disk SQLite has rolled back already
                 self._db.execute("ROLLBACK")
             raise
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Let all that is read in the block be of one moment, whatever another process writes meanwhile."""
+        """Let all reads in the block see the same state, whatever another process writes meanwhile."""
         self._db.execute("BEGIN")
         try:
             yield
@@ -287,26 +193,26 @@ class Manifest:
         """The emotion space of all rows."""
         return EmotionSpace.from_json(self.settings.space)
 
-    # --- what is known -----------------------------------------------------------------------------------------------
+    # --- reading -----------------------------------------------------------------------------------------------------
 
     def counts(self) -> dict[str, int]:
         """Return the number of recordings in each state."""
         found = dict(self._db.execute("SELECT state, count(*) FROM songs GROUP BY state"))
         return {state: found.get(state, 0) for state in ("done", "failed", "gone", "todo")}
 
-    def jobs(self) -> list[Job]:
-        """Return what is to be done, sorted by path."""
-        # A checksum counts only beside a result: a file that has not changed is not analysed again.
+    def jobs(self) -> list[AnalysisJob]:
+        """Return the recordings that are to be analysed, sorted by path."""
+        # Only with a result does a checksum mean that the file need not be analysed again.
         rows = self._db.execute(
             f"SELECT song_id, path, size, mtime_ns, CASE WHEN {_KNOWN_STATE} != 'todo' THEN content END "
             "FROM songs WHERE state = 'todo' ORDER BY path"
         )
-        return [Job(key, os.fsdecode(path), *rest) for key, path, *rest in rows]
+        return [AnalysisJob(key, os.fsdecode(path), *rest) for key, path, *rest in rows]
 
-    def failures(self) -> list[Failure]:
-        """Return the recordings that failed, sorted by path."""
+    def failures(self) -> list[AnalysisFailure]:
+        """Return the recordings that could not be analysed, sorted by path; paths are below the root."""
         rows = self._db.execute("SELECT path, error_type, message FROM songs WHERE state = 'failed' ORDER BY path")
-        return [Failure(os.fsdecode(path), error_type, message) for path, error_type, message in rows]
+        return [AnalysisFailure(os.fsdecode(path), error_type, message) for path, error_type, message in rows]
 
     def parts(self) -> list[Part]:
         """Return the parts of the tables."""
@@ -319,7 +225,7 @@ class Manifest:
         ]
 
     def damaged_rows(self) -> list[str]:
-        """Return the songs whose results are not in the tables and cannot be read."""
+        """Return the ids of songs whose results wait in this file and cannot be read."""
         space = self.space
         return [
             key
@@ -328,14 +234,14 @@ class Manifest:
         ]
 
     def waiting(self) -> list[str]:
-        """Return the songs that are done and not yet in the tables, sorted by path."""
+        """Return the ids of songs that are done but not yet in the tables, sorted by path."""
         rows = self._db.execute(
             "SELECT song_id FROM pending JOIN songs USING (song_id) WHERE state = 'done' ORDER BY path"
         )
         return [key for (key,) in rows]
 
     def stale(self) -> list[int]:
-        """Return the parts that hold rows of songs that changed, failed or are gone."""
+        """Return the numbers of parts that hold rows of songs that changed, failed or are gone."""
         rows = self._db.execute(
             "SELECT part FROM parts WHERE songs > "
             "(SELECT count(*) FROM songs WHERE songs.part = parts.part AND state != 'gone') ORDER BY part"
@@ -343,40 +249,43 @@ class Manifest:
         return [part for (part,) in rows]
 
     def members(self, part: int) -> dict[str, str]:
-        """Return the songs whose rows in a part count, and their states."""
+        """Return the state of each song whose rows in a part are up to date, by its id."""
         return dict(self._db.execute("SELECT song_id, state FROM songs WHERE part = ?", (part,)))
 
     def rows(self, keys: Iterable[str]) -> Iterator[dict[str, bytes]]:
-        """Yield the rows of songs that wait, as Arrow streams."""
+        """Yield the rows of songs that wait for the tables, as one Arrow stream per table."""
         for key in keys:
             row = self._db.execute("SELECT songs, segments FROM pending WHERE song_id = ?", (key,)).fetchone()
             yield dict(zip((SONGS, SEGMENTS), row, strict=True))
 
     def path(self, key: str) -> str:
-        """Return the path of a song below the root, in the form that opens its file."""
+        """Return the path of a song below the root, as the file system needs it."""
         (path,) = self._db.execute("SELECT path FROM songs WHERE song_id = ?", (key,)).fetchone()
         return os.fsdecode(path)
 
     def paths(self) -> dict[str, str]:
-        """Return the path of each song below the root, in the form that opens its file."""
+        """Return the path of each song below the root, by its id, as the file system needs it."""
         return {key: os.fsdecode(path) for key, path in self._db.execute("SELECT song_id, path FROM songs")}
 
     def holds(self, key: str) -> bool:
-        """Whether a song is known, in whatever state."""
+        """Return whether the manifest has a song of this id, in any state."""
         return self._db.execute("SELECT 1 FROM songs WHERE song_id = ?", (key,)).fetchone() is not None
 
     def dump_songs(self) -> Iterator[tuple[Any, ...]]:
-        """Yield all that is known of each song, its part last."""
+        """Yield the row of each song: its id first, its part last."""
         yield from self._db.execute("SELECT * FROM songs ORDER BY path")
 
     def dump_pending(self) -> Iterator[tuple[str, bytes, bytes]]:
-        """Yield the rows of all songs that are not in a part."""
+        """Yield the id of each song that waits for the tables, and its rows for each table."""
         yield from self._db.execute("SELECT * FROM pending")
 
-    # --- what changes it ---------------------------------------------------------------------------------------------
+    # --- writing -----------------------------------------------------------------------------------------------------
 
     def update(self, scan: Scan) -> Changes:
-        """Compare with what lies on disk: new and changed files are to be done, missing ones are gone."""
+        """Compare the songs with the files that were found, mark what is to be done, and return the changes.
+
+        New and changed files are to be done and missing files are gone, except below folders that could not be listed.
+        """
         rows = self._db.execute("SELECT song_id, size, mtime_ns, state FROM songs")
         known = {key: (size, mtime_ns, state) for key, size, mtime_ns, state in rows}
         found = {song_id(file.path): file for file in scan.files}
@@ -399,12 +308,12 @@ class Manifest:
         return Changes(len(new), len(changed), len(gone), len(back))
 
     def retry_failures(self) -> None:
-        """Mark all failed recordings as to be done, whether or not their files changed."""
+        """Mark all failed recordings as to be done, even if their files have not changed."""
         with self.transaction() as db:
             db.execute("UPDATE songs SET state = 'todo', error_type = NULL WHERE state = 'failed'")
 
     def forget(self, *, parts: Iterable[int], waiting: Iterable[str]) -> None:
-        """Forget results that are lost; every song that is done and has no result is to be done again.
+        """Forget results that are lost; every song without a result is to be done again.
 
         Parameters
         ----------
@@ -420,25 +329,25 @@ class Manifest:
             db.execute(f"UPDATE songs SET state = 'todo' WHERE state = 'done' AND {_KNOWN_STATE} = 'todo'")
 
     def next_part(self) -> int:
-        """Return the number of the next part; no number is used twice, so that no file is taken for another."""
+        """Return the number of the next part; no number is used twice, so no old file is taken for a new one."""
         (number,) = self._db.execute(
             "SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'parts'"
         ).fetchone()
         return int(number)
 
     def add_part(self, part: Part) -> None:
-        """Let a part count whose files are written; to be called within a transaction."""
+        """Record a part whose files are written; to be called within a transaction."""
         files = [value for name in (SONGS, SEGMENTS) for value in (part.files[name].size, part.files[name].checksum)]
         self._db.execute("INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?)", (part.number, part.songs, *files))
 
-    def record(self, outcomes: Iterable[Outcome]) -> None:
-        """Store what became of jobs."""
+    def record(self, outcomes: Iterable[AnalysisOutcome]) -> None:
+        """Store the outcomes of jobs."""
         with self.transaction() as db:
             for outcome in outcomes:
                 self._record(db, outcome)
 
     def touch(self, path: str, file: FoundFile, content: str) -> None:
-        """Note that emoseg itself changed a file of a song that is done, without changing its sound."""
+        """Record the new state of a file whose tags emoseg wrote, so that the song is not analysed again."""
         with self.transaction() as db:
             db.execute(
                 "UPDATE songs SET size = ?, mtime_ns = ?, content = ? WHERE song_id = ? AND state = 'done'",
@@ -446,7 +355,7 @@ class Manifest:
             )
 
     @staticmethod
-    def _record(db: sqlite3.Connection, outcome: Outcome) -> None:
+    def _record(db: sqlite3.Connection, outcome: AnalysisOutcome) -> None:
         key, stamp = outcome.song_id, (outcome.size, outcome.mtime_ns)
         if outcome.state == "gone":
             db.execute("UPDATE songs SET state = 'gone' WHERE song_id = ?", (key,))
@@ -466,7 +375,7 @@ class Manifest:
         )
 
 
-# The state of a recording about which everything known still holds.
+# The state of a recording whose file is the one that its result or failure is about.
 _KNOWN_STATE = (
     "CASE WHEN error_type IS NOT NULL THEN 'failed' "
     "WHEN part IS NOT NULL OR song_id IN (SELECT song_id FROM pending) THEN 'done' ELSE 'todo' END"
@@ -474,7 +383,7 @@ _KNOWN_STATE = (
 
 
 def set_aside(out: Path) -> Path:
-    """Rename a damaged manifest, and the journal that belongs to it, so that a new one can be made."""
+    """Rename a damaged manifest and its journal, so that a new one can be created; return the new name."""
     file = out / MANIFEST_FILE
     aside, copies = file.with_name(f"{file.name}.damaged"), 1
     while os.path.lexists(aside):
@@ -489,13 +398,13 @@ def set_aside(out: Path) -> Path:
 
 @contextmanager
 def _damage_noticed(file: Path) -> Iterator[None]:
-    """Tell a damaged manifest from one that cannot be read for the moment."""
+    """Raise different errors for a damaged manifest and for one that cannot be read at the moment."""
     try:
         yield
     except ValueError as error:
         raise DamagedManifestError(file, one_line(str(error))) from error
     except sqlite3.Error as error:
-        # Text that is not UTF-8 has no code: Python's module says so, not SQLite.
+        # An error about text that is not UTF-8 has no code, because it comes from Python's module, not from SQLite.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
             raise DamagedManifestError(file, one_line(str(error))) from error
@@ -503,7 +412,7 @@ def _damage_noticed(file: Path) -> Iterator[None]:
 
 
 def _definitions(db: sqlite3.Connection) -> set[tuple[str, str]]:
-    """Return the names and definitions of all tables and indexes, without those that SQLite makes."""
+    """Return the names and definitions of all tables and indexes except those that SQLite adds."""
     rows = db.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")
     return set(rows.fetchall())
 
@@ -515,8 +424,8 @@ def _wanted_definitions() -> set[tuple[str, str]]:
 
 
 def _connect(out: Path, *, create: bool = False) -> sqlite3.Connection:
-    # A rollback journal, not a write-ahead log: a finished library is one plain file that can be read anywhere, also
-    # on a network drive or a read-only one. FULL: a part may only be deleted once its successor is on the disk.
+    # With a rollback journal, a finished library is one plain file that can be read anywhere, also on a network drive
+    # or a read-only one; a write-ahead log needs more. FULL: a part is deleted only after its successor is on the disk.
     uri = f"{(out / MANIFEST_FILE).absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
     db = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
     try:

@@ -103,7 +103,7 @@ def _add(merged: Manifest, source: Manifest, sources: list[Manifest]) -> None:
     """Copy everything of one library; parts get new numbers."""
     if damaged := source.damaged_rows():
         file = source.out / MANIFEST_FILE
-        raise EmosegError(f"{file}: the results of {len(damaged)} songs in it are damaged; 'emoseg batch' mends it")
+        raise EmosegError(f"{file}: the results of {len(damaged)} songs in it are damaged; 'emoseg batch' repairs it")
     numbers: dict[int | None, int | None] = {None: None}
     with merged.transaction() as db:
         for part in source.parts():
@@ -125,7 +125,7 @@ def _add(merged: Manifest, source: Manifest, sources: list[Manifest]) -> None:
 
 def _copy_part(source: Path, part: Part, target: Path, number: int) -> None:
     if problem := part_problem(source, part):
-        raise EmosegError(f"{problem}; 'emoseg batch' mends it")
+        raise EmosegError(f"{problem}; 'emoseg batch' repairs it")
     for name in (SONGS, SEGMENTS):
         write_whole(part_file(target, name, number), part_file(source, name, part.number).read_bytes(), sync=True)
 

@@ -23,25 +23,16 @@ from emoseg.analysis.analyzer import Analyzer
 from emoseg.audio.find import Scan, scan_folder
 from emoseg.config import config_hash
 from emoseg.errors import ConfigError, EmosegError, EmosegWarning
-from emoseg.library.manifest import (
-    MANIFEST_FILE,
-    Changes,
-    DamagedManifestError,
-    Failure,
-    Job,
-    Manifest,
-    Outcome,
-    Settings,
-    set_aside,
-)
+from emoseg.library.manifest import MANIFEST_FILE, DamagedManifestError, Manifest, set_aside
 from emoseg.library.parts import repair, update_tables
-from emoseg.library.shards import Shard
+from emoseg.library.records import AnalysisJob, AnalysisOutcome, Changes, Settings, Shard
 from emoseg.library.tables import SEGMENTS, SONGS, part_files
 from emoseg.library.workers import Setup, StartError, TimeLimit, analyse_all
 from emoseg.system.csv_cells import csv_cell
 from emoseg.system.files import folder_locked, remove_leftovers, write_whole
 from emoseg.system.names import valid_text
 from emoseg.system.progress import Progress, progress
+from emoseg.types import AnalysisFailure
 
 FAILURES_FILE = "failures.csv"
 # Bytes per second of sound, until the first files of a kind have been read; used for the time left alone.
@@ -61,7 +52,7 @@ class BatchReport:
     audio_s: float
     done: int
     gone: int
-    failures: tuple[Failure, ...]
+    failures: tuple[AnalysisFailure, ...]
     unlisted: tuple[str, ...]
 
     @property
@@ -283,7 +274,7 @@ def _analyse_jobs(manifest: Manifest, setup: Setup, workers: int, limit: TimeLim
 class _Estimate:
     """Seconds of audio in files not yet read: their bytes, at the rate of the files of their kind read so far."""
 
-    def __init__(self, jobs: list[Job]) -> None:
+    def __init__(self, jobs: list[AnalysisJob]) -> None:
         self._jobs = {job.song_id: job for job in jobs}
         self._left: dict[str, int] = {}
         self._seen: dict[str, tuple[float, float]] = {}
@@ -292,7 +283,7 @@ class _Estimate:
             self._left[kind] = self._left.get(kind, 0) + job.size
         self.total_s = self._left_s()
 
-    def update(self, outcomes: list[Outcome], bar: Progress) -> None:
+    def update(self, outcomes: list[AnalysisOutcome], bar: Progress) -> None:
         """Take note of outcomes, and tell the bar."""
         for outcome in outcomes:
             job = self._jobs[outcome.song_id]
@@ -313,7 +304,7 @@ class _Estimate:
         return total
 
 
-def _kind(job: Job) -> str:
+def _kind(job: AnalysisJob) -> str:
     return Path(job.path).suffix.lower()
 
 

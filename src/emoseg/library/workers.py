@@ -22,9 +22,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emoseg.audio.decoding import stated_tags
 from emoseg.errors import AudioError, ConfigError, EmosegError
-from emoseg.library.manifest import Job, Outcome
-from emoseg.library.names import read_names
+from emoseg.library.records import AnalysisJob, AnalysisOutcome
 from emoseg.library.tables import to_rows
 from emoseg.system.files import file_checksum, modified_ns
 from emoseg.system.names import valid_text
@@ -70,12 +70,14 @@ class TimeLimit:
 # --- the parent's side -----------------------------------------------------------------------------------------------
 
 
-def analyse_all(jobs: Iterable[Job], setup: Setup, *, workers: int, limit: TimeLimit) -> Iterator[list[Outcome]]:
+def analyse_all(
+    jobs: Iterable[AnalysisJob], setup: Setup, *, workers: int, limit: TimeLimit
+) -> Iterator[list[AnalysisOutcome]]:
     """Yield what becomes of each job, in the order in which they end.
 
     Parameters
     ----------
-    jobs : iterable of Job
+    jobs : iterable of AnalysisJob
     setup : Setup
     workers : int
         Number of processes.
@@ -103,10 +105,10 @@ class _Worker:
 
     def __init__(self, setup: Setup) -> None:
         self.process = WorkerProcess(Start(set_up, (setup,), environment=ONE_THREAD))
-        self.job: Job | None = None
+        self.job: AnalysisJob | None = None
         self.deadline = time.monotonic() + _START_S
 
-    def give(self, job: Job, limit_s: float) -> None:
+    def give(self, job: AnalysisJob, limit_s: float) -> None:
         self.job, self.deadline = job, time.monotonic() + limit_s
         self.process.ask(job)
 
@@ -114,7 +116,7 @@ class _Worker:
 class _Crew:
     """All processes of a run, and the jobs that wait."""
 
-    def __init__(self, jobs: deque[Job], setup: Setup, limit: TimeLimit) -> None:
+    def __init__(self, jobs: deque[AnalysisJob], setup: Setup, limit: TimeLimit) -> None:
         self.jobs, self.setup, self.limit = jobs, setup, limit
         self.workers: list[_Worker] = []
         self._failed_starts = 0
@@ -132,7 +134,7 @@ class _Crew:
             worker.process.kill()
         self.workers.clear()
 
-    def step(self) -> list[Outcome]:
+    def step(self) -> list[AnalysisOutcome]:
         """Wait until something happens, and see to every process."""
         soonest = min(worker.deadline for worker in self.workers)
         pipes = [worker.process.pipe for worker in self.workers]
@@ -148,7 +150,7 @@ class _Crew:
             outcomes += [outcome] if outcome else []
         return outcomes
 
-    def _hear(self, worker: _Worker, answer: Answer[Outcome] | None) -> Outcome | None:
+    def _hear(self, worker: _Worker, answer: Answer[AnalysisOutcome] | None) -> AnalysisOutcome | None:
         if worker.job is None and (answer is None or answer.error is not None):
             self._not_started(worker, answer)
             return None
@@ -164,21 +166,21 @@ class _Crew:
             worker.process.kill()
         return answer.value
 
-    def _out_of_time(self, worker: _Worker) -> Outcome | None:
+    def _out_of_time(self, worker: _Worker) -> AnalysisOutcome | None:
         if (job := worker.job) is None:
             self._replace(worker, failed_start=f"was not ready after {_START_S:g} s")
             return None
         self._replace(worker)
         return _failed(job, "timeout", f"{self.setup.root / job.path}: given up after {self.limit(job.size):g} s")
 
-    def _not_started(self, worker: _Worker, answer: Answer[Outcome] | None) -> None:
+    def _not_started(self, worker: _Worker, answer: Answer[AnalysisOutcome] | None) -> None:
         error = answer.error if answer else None
         if isinstance(error, EmosegError):  # of the model, which another process could not load either
             raise StartError(str(error)) from error
         how = f"{type(error).__name__}: {error}" if error else f"ended with {_words(worker.process.status())}"
         self._replace(worker, failed_start=how)
 
-    def _died(self, worker: _Worker, job: Job | None) -> Outcome | None:
+    def _died(self, worker: _Worker, job: AnalysisJob | None) -> AnalysisOutcome | None:
         assert job is not None  # seen to by _not_started
         status = worker.process.status()
         again = job.song_id not in self._crashed
@@ -214,9 +216,9 @@ class _Crew:
             raise StartError(f"{_MOST_STARTS} processes in a row failed to start; the last one: {how}")
 
 
-def _failed(job: Job, error_type: str, message: str) -> Outcome:
+def _failed(job: AnalysisJob, error_type: str, message: str) -> AnalysisOutcome:
     told = valid_text(message)
-    return Outcome(job.song_id, "failed", job.size, job.mtime_ns, error_type=error_type, message=told)
+    return AnalysisOutcome(job.song_id, "failed", job.size, job.mtime_ns, error_type=error_type, message=told)
 
 
 def _words(status: int | None) -> str:
@@ -256,7 +258,7 @@ class _ReadAhead:
 # --- the process's side ----------------------------------------------------------------------------------------------
 
 
-def set_up(setup: Setup) -> Callable[[Job], Outcome]:
+def set_up(setup: Setup) -> Callable[[AnalysisJob], AnalysisOutcome]:
     """Load the model, and return the function that analyses a recording."""
     from emoseg.analysis.analyzer import Analyzer
 
@@ -264,7 +266,7 @@ def set_up(setup: Setup) -> Callable[[Job], Outcome]:
     return lambda job: _analyse(job, setup.root / job.path, analyzer)
 
 
-def _analyse(job: Job, path: Path, analyzer: Analyzer) -> Outcome:
+def _analyse(job: AnalysisJob, path: Path, analyzer: Analyzer) -> AnalysisOutcome:
     """Analyse a recording; every failure becomes an outcome."""
     size, mtime_ns, content = job.size, job.mtime_ns, None
     try:
@@ -273,14 +275,14 @@ def _analyse(job: Job, path: Path, analyzer: Analyzer) -> Outcome:
         size, mtime_ns = status.st_size, modified_ns(status)
         content = _checksum(path, status.st_mode)
         if content is not None and content == job.content:
-            return Outcome(job.song_id, "same", size, mtime_ns, content)
+            return AnalysisOutcome(job.song_id, "same", size, mtime_ns, content)
         analysis = analyzer.analyze(path)
-        artist, title = read_names(path)
+        artist, title = _stated_names(path)
         rows = to_rows(analysis, path=job.path, artist=artist, title=title, content=content or "")
-        return Outcome(job.song_id, "done", size, mtime_ns, content, analysis.duration_s, rows=rows)
+        return AnalysisOutcome(job.song_id, "done", size, mtime_ns, content, analysis.duration_s, rows=rows)
     except FileNotFoundError:
         if not os.path.lexists(path):
-            return Outcome(job.song_id, "gone", size, mtime_ns)
+            return AnalysisOutcome(job.song_id, "gone", size, mtime_ns)
         failure = ("missing", f"{path}: is a link to nothing")
     except AudioError as error:
         failure = (error.kind, str(error))
@@ -290,7 +292,19 @@ def _analyse(job: Job, path: Path, analyzer: Analyzer) -> Outcome:
         failure = (type(error).__name__, f"{path}: {type(error).__name__}: {error}")
     error_type, message = failure
     told = valid_text(message.replace("\n", " "))
-    return Outcome(job.song_id, "failed", size, mtime_ns, content, error_type=error_type, message=told)
+    return AnalysisOutcome(job.song_id, "failed", size, mtime_ns, content, error_type=error_type, message=told)
+
+
+def _stated_names(path: Path) -> tuple[str | None, str | None]:
+    """Return artist and title of a recording from its own tags; None for a name that it does not state."""
+    tags = stated_tags(path)
+    return _shown(tags.get("artist")), _shown(tags.get("title"))
+
+
+def _shown(name: str | None) -> str | None:
+    """Return a name without control characters; None if nothing is left."""
+    kept = "".join(c for c in name or "" if c.isprintable()).strip()
+    return kept.encode("utf-8", "replace").decode() or None
 
 
 def _checksum(path: Path, mode: int) -> str | None:
