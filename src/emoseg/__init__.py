@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         ModelError,
     )
+    from emoseg.estimator import EmotionClassifier
     from emoseg.evaluation import Protocol, evaluate
     from emoseg.training import train
     from emoseg.types import Analysis, AnalysisFailure, Recording
@@ -51,6 +52,7 @@ _HOMES = {
     "CorpusError": "errors",
     "EmosegError": "errors",
     "EmosegWarning": "errors",
+    "EmotionClassifier": "estimator",
     "MissingExtraError": "errors",
     "ModelError": "errors",
     "Protocol": "evaluation",
@@ -74,6 +76,7 @@ __all__ = [
     "CorpusError",
     "EmosegError",
     "EmosegWarning",
+    "EmotionClassifier",
     "MissingExtraError",
     "ModelError",
     "Protocol",

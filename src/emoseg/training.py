@@ -25,7 +25,7 @@ from emoseg.analysis.model_folder import (
     load_model,
 )
 from emoseg.config import TrainConfig, config_hash, first_problem
-from emoseg.corpora.base import Corpus
+from emoseg.corpora.base import Corpus, Song
 from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.splits import song_folds
 from emoseg.errors import ConfigError, EmosegError
@@ -36,6 +36,7 @@ from emoseg.song.file import song_model_arrays
 from emoseg.system.files import file_checksum, read_text, work_folder
 from emoseg.system.progress import progress
 from emoseg.system.unfinished import claim, unfinished, unfinished_folder
+from emoseg.types import Float64
 from emoseg.version import VERSION
 
 _MOST_NOTES = 1_000_000  # bytes
@@ -44,10 +45,23 @@ _MOST_RESULT = 100_000_000
 
 @dataclass(frozen=True)
 class Trained:
-    """A new model folder, and the songs that could not be learnt from, a line each."""
+    """A new model folder, and what training found out about the labels.
+
+    Parameters
+    ----------
+    model : ModelFolder
+    left_out : tuple of str
+        A line for each song that could not be learnt from.
+    songs : tuple of Song
+        The songs that were learnt from.
+    clean : tuple of arrays, each of shape (S,), in [0, 1]
+        For each of `songs` the probability that its label is right for each of its segments.
+    """
 
     model: ModelFolder
     left_out: tuple[str, ...]
+    songs: tuple[Song, ...]
+    clean: tuple[Float64, ...]
 
 
 def train(
@@ -127,7 +141,8 @@ def train(
         except OSError as error:
             raise EmosegError(f"{out}: cannot be written: {error.strerror or error}") from error
         shutil.rmtree(work, ignore_errors=True)
-    return Trained(load_model(out), segments.left_out)
+    clean = tuple(learned.fit.clean[segments.song == i] for i in range(len(segments.songs)))
+    return Trained(load_model(out), segments.left_out, segments.songs, clean)
 
 
 def _require_free(out: Path) -> None:
