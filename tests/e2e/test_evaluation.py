@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import pickle
@@ -854,12 +855,19 @@ def test_the_command_writes_the_same_result(plain: Run, lab: Lab, tmp_path: Path
         "1",
         "--quiet",
     ]
-    files = ["--out", str(out), "--config", str(settings), "--cache", str(lab.cache)]
+    table = tmp_path / "songs.csv"
+    files = ["--out", str(out), "--predictions", str(table), "--config", str(settings), "--cache", str(lab.cache)]
     done = CliRunner().invoke(app, ["evaluate", f"synth:{lab.corpus.root}", *options, *files])
     assert done.exit_code == 0, done.output
     assert "- mixup" in done.stdout
     assert done.stderr == ""
     assert without_seconds(json.loads(out.read_text())) == without_seconds(plain.result)
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert len(rows) == 2 * 16
+    right = [row["label"] == row["estimate"] for row in rows if row["method"] == "sssl"]
+    assert sum(right) / 16 == plain.result["methods"]["sssl"]["accuracy"]
+    names = [path.name for path in sorted(tmp_path.iterdir())]
+    assert names == ["result.json", "settings.toml", "songs.csv", "songs.segments.csv", "songs.training.csv"]
 
 
 # --- the figure ------------------------------------------------------------------------------------------------------

@@ -55,6 +55,13 @@ def evaluate(
     figure: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Also draw the result; .png, .svg or .pdf.")
     ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Also write the predictions of songs, and beside them those of segments; .csv or .parquet.",
+        ),
+    ] = None,
     fraction: Annotated[
         float | None,
         typer.Option(help="Share of the training songs that keep their label; the others stay as audio; default: 1."),
@@ -93,6 +100,7 @@ def evaluate(
         workers=workers,
         cache=cache,
         work=unfinished_folder(out),
+        predictions=predictions,
         quiet=quiet,
     )
     write_result(result, out)
