@@ -103,7 +103,7 @@ class Database:
         """Run a statement in a thread of its own, because DuckDB misses some interrupts and this thread does not."""
         results: list[QueryResult] = []
         errors: list[Exception] = []
-        stopped = threading.Event()
+        stopped, ended = threading.Event(), threading.Event()
 
         def run() -> None:
             try:
@@ -115,17 +115,19 @@ class Database:
                 results.append(QueryResult(columns, tuple(rows)))
             except Exception as error:
                 errors.append(error)
+            finally:
+                ended.set()
 
-        thread = threading.Thread(target=run, daemon=True)
         try:
-            thread.start()
-            while thread.is_alive():
-                thread.join(0.2)  # on Windows an interrupt is only seen between two waits
+            threading.Thread(target=run, daemon=True).start()
+            # Not Thread.join, which takes a running thread for ended when an interrupt comes (Python 3.11). A wait has
+            # a limit, because Windows sees an interrupt only between two waits.
+            while not ended.wait(0.2):
+                pass
         except BaseException:
             stopped.set()
-            while thread.is_alive():  # repeatedly, because an interrupt before the statement begins has no effect
+            while not ended.wait(0.1):  # repeatedly, because an interrupt before the statement begins has no effect
                 self._db.interrupt()
-                thread.join(0.1)
             raise
         if errors:
             raise errors[0]
