@@ -66,9 +66,9 @@ class Trained:
 
 def train(
     corpus: Corpus,
-    out: Path,
+    out: str | os.PathLike[str],
     *,
-    config: TrainConfig,
+    config: TrainConfig | None = None,
     seed: int = 0,
     measured: Path | None = None,
     notes: Path | None = None,
@@ -84,9 +84,10 @@ def train(
     Parameters
     ----------
     corpus : Corpus
-    out : Path
+    out : path
         Must not exist, or be an empty folder.
-    config : TrainConfig
+    config : TrainConfig, optional
+        Default all default settings, with the method ``"emoseg"``.
     seed : int
     measured : Path, optional
         A result file of `emoseg evaluate` with the same corpus and settings: its figures go into the model card.
@@ -116,6 +117,7 @@ def train(
         What an earlier call or the feature store kept is damaged; that part is done again.
     """
     require_train_extra()
+    out, config = Path(out), config or TrainConfig()
     _require_free(out)
     from emoseg.learning.methods import METHODS
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from made import RATE
+from made import RATE, song
 
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
@@ -22,22 +22,9 @@ from sklearn.utils import estimator_checks
 import emoseg
 from emoseg import Analyzer, EmosegError, EmotionClassifier
 from emoseg.errors import EmosegWarning
-from emoseg.types import Float32
 
 FAST = {"learning": {"epochs": 2, "members": 2, "sssl": {"warmup_epochs": 1}}}
 ARTISTS = ["a", "b", "c", "d"] * 4
-
-
-def song(number: int, *, happy: bool) -> Float32:
-    """Return a piece of notes: high, quick and loud, or low, slow and soft."""
-    random = np.random.default_rng(number)
-    seconds, steps = 6.0, 24 if happy else 6
-    times = np.arange(round(seconds * RATE)) / RATE
-    pitches = random.choice([523.0, 659.0, 784.0] if happy else [110.0, 131.0, 165.0], steps)
-    phase = 2 * np.pi * np.cumsum(np.repeat(pitches, -(-len(times) // steps))[: len(times)]) / RATE
-    loudness = 0.4 if happy else 0.05
-    sound = loudness * sum(np.sin(k * phase) / k for k in range(1, 6))
-    return np.asarray(sound + random.normal(0, 1e-3, len(times)), dtype=np.float32)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What is heavy is loaded by what needs it alone; told by a fresh interpreter."""
+"""Heavy packages are loaded only by what needs them, as a fresh interpreter shows; every public name is there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import pytest
+
+from emoseg.version import VERSION
 
 HEAVY = ("torch", "sklearn", "onnx", "fastapi", "matplotlib", "librosa", "transformers")
 # What help has no use for, and would wait for.
@@ -38,8 +40,15 @@ def test_the_check_itself_sees_a_package() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["import emoseg", command("--help"), command("--version"), command("train", "--help"), command("corpus", "--help")],
-    ids=["import", "--help", "--version", "train --help", "corpus --help"],
+    [
+        "import emoseg",
+        "import emoseg; dir(emoseg)",
+        command("--help"),
+        command("--version"),
+        command("train", "--help"),
+        command("corpus", "--help"),
+    ],
+    ids=["import", "dir", "--help", "--version", "train --help", "corpus --help"],
 )
 def test_import_and_help_load_nothing_heavy(code: str) -> None:
     found = loaded(code)
@@ -48,8 +57,34 @@ def test_import_and_help_load_nothing_heavy(code: str) -> None:
     assert found & set(SLOW) == set()
 
 
+def test_every_public_name_can_be_imported() -> None:
+    import emoseg
+
+    assert sorted(emoseg.__all__) == dir(emoseg)
+    for name in emoseg.__all__:
+        assert getattr(emoseg, name) is not None
+
+
+def test_public_functions_are_no_modules() -> None:
+    code = "import emoseg, emoseg.training, emoseg.evaluation, emoseg.analysis.analyzer"
+    names = ("train", "evaluate", "analyze", "analyze_many", "load_corpus", "load_model")
+    assert loaded(f"{code}\nassert all(callable(getattr(emoseg, name)) for name in {names})")
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    import emoseg
+
+    with pytest.raises(AttributeError, match="module 'emoseg' has no attribute 'analyse'"):
+        emoseg.analyse  # noqa: B018
+
+
+def test_the_package_runs_like_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "emoseg", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"emoseg {VERSION}\n"
+
+
 def test_analysis_loads_no_learning_package() -> None:
-    found = loaded("import emoseg.analysis.analyzer, emoseg.writers, emoseg.analysis.model_folder, emoseg.frontends")
+    found = loaded("import emoseg.analysis.many, emoseg.writers, emoseg.analysis.model_folder, emoseg.frontends")
     assert "numpy" in found
     assert found & set(HEAVY) == set()
 

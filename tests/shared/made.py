@@ -141,6 +141,18 @@ def tone(number: int, *, seconds: float = 7.0) -> Float32:
     return np.asarray(sound + random.normal(0, random.uniform(1e-4, 0.05), len(times)), dtype=np.float32)
 
 
+def song(number: int, *, happy: bool) -> Float32:
+    """Return a piece of notes: high, quick and loud, or low, slow and soft."""
+    random = np.random.default_rng(number)
+    seconds, steps = 6.0, 24 if happy else 6
+    times = np.arange(round(seconds * RATE)) / RATE
+    pitches = random.choice([523.0, 659.0, 784.0] if happy else [110.0, 131.0, 165.0], steps)
+    phase = 2 * np.pi * np.cumsum(np.repeat(pitches, -(-len(times) // steps))[: len(times)]) / RATE
+    loudness = 0.4 if happy else 0.05
+    sound = loudness * sum(np.sin(k * phase) / k for k in range(1, 6))
+    return np.asarray(sound + random.normal(0, 1e-3, len(times)), dtype=np.float32)
+
+
 def make_songs(root: Path, count: int, *, seconds: float = 7.0) -> list[Path]:
     """Write recordings into folders of some depth, in several formats."""
     paths = []

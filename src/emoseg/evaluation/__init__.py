@@ -40,9 +40,9 @@ __all__ = ["DEFAULT_METHODS", "Protocol", "evaluate", "print_result", "unfinishe
 
 def evaluate(
     corpus: Corpus,
-    protocol: Protocol,
+    protocol: Protocol | None = None,
     *,
-    config: TrainConfig,
+    config: TrainConfig | None = None,
     cache: Path | None = None,
     workers: int | None = None,
     work: Path | None = None,
@@ -54,9 +54,10 @@ def evaluate(
     Parameters
     ----------
     corpus : Corpus
-    protocol : Protocol
-    config : TrainConfig
-        Settings of segments, frontends and learning. Its method is not used.
+    protocol : Protocol, optional
+        Default that of ``emoseg evaluate``: ten folds by artist, three seeds.
+    config : TrainConfig, optional
+        Settings of segments, frontends and learning; default all default settings. Its method is not used.
     cache : Path, optional
         Folder of the feature store.
     workers : int, optional
@@ -93,6 +94,7 @@ def evaluate(
         kept result is damaged, and its training is repeated.
     """
     require_train_extra()
+    protocol, config = protocol or Protocol(), config or TrainConfig()
     if predictions:
         require_predictions(predictions)
     if protocol.test_split is not None:
