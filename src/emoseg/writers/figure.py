@@ -69,8 +69,8 @@ def _plain(text: str) -> str:
 
 def _verdict(analysis: Analysis) -> str:
     song = analysis.song
-    told = _plain(caption(analysis.space, song.label))
-    return f"{told} ({song.confidence:.0%})" if song.probabilities else told
+    answer = _plain(caption(analysis.space, song.label))
+    return f"{answer} ({song.confidence:.0%})" if song.probabilities else answer
 
 
 def _footnote(analysis: Analysis) -> str:

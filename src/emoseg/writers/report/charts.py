@@ -80,10 +80,10 @@ def axis_lines(analysis: Analysis) -> str:
         values = _axis_values(analysis, axis)
         if values is not None:
             x, y = _curve(analysis, values[:, None])
-            heard = np.isfinite(y[:, 0]).astype(np.int64)
+            known = np.isfinite(y[:, 0]).astype(np.int64)
             # A line for each stretch of music; a single point would not be drawn.
-            for first, end in _runs(heard):
-                if heard[first] and end - first > 1:
+            for first, end in _runs(known):
+                if known[first] and end - first > 1:
                     points = " ".join(_points(x[first:end], HEIGHT * (1 - y[first:end, 0]) / 2))
                     lines.append(f'<polyline class="{axis}" points="{points}"/>')
     if not lines:
@@ -93,17 +93,17 @@ def axis_lines(analysis: Analysis) -> str:
 
 
 def plane(analysis: Analysis) -> str:
-    """Return the valence-arousal plane with the song's way through it and its own point; empty without both axes."""
+    """Return the valence-arousal plane with the path of the song and its mean; empty without both axes."""
     valence, arousal = _axis_values(analysis, "valence"), _axis_values(analysis, "arousal")
     song = analysis.song
     if valence is None or arousal is None or song.valence is None or song.arousal is None:
         return ""
-    way = _pooled(np.column_stack([valence, arousal]), PLANE_POINTS)
+    path = _pooled(np.column_stack([valence, arousal]), PLANE_POINTS)
     times = _pooled(_middles(analysis)[:, None], PLANE_POINTS)[:, 0]
-    heard = np.isfinite(way).all(axis=1)
-    way, times = way[heard], times[heard]
+    known = np.isfinite(path).all(axis=1)
+    path, times = path[known], times[known]
     labels = _labels_at(analysis, times)
-    x, y = _plane_xy(way[:, 0]), _plane_xy(-way[:, 1])
+    x, y = _plane_xy(path[:, 0]), _plane_xy(-path[:, 1])
     dots = "".join(
         f'<circle class="c{label}" cx="{px:.1f}" cy="{py:.1f}" r="3.4"/>'
         for px, py, label in zip(x, y, labels, strict=True)
