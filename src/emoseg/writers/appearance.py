@@ -94,7 +94,8 @@ def answer_marks(names: Sequence[str], space: EmotionSpace) -> tuple[str, ...]:
 def marks(labels: Sequence[str]) -> tuple[str, ...]:
     """Return one distinct character per label, such as ``1 2 3 4`` for the quadrants.
 
-    The first unused letter or digit of the label after the part that all labels begin with; ``#`` when none is left.
+    It is the first letter or digit that no other label has, after the part that all labels begin with; ``#`` when none
+    is left.
     """
     first, last = min(labels), max(labels)
     shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))

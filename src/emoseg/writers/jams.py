@@ -1,9 +1,9 @@
 """JAMS: the annotation format of music information retrieval research, as JSON.
 
-Three annotations: ``mood_thayer`` (valence and arousal of each segment, in that order, -1 to 1; left out where the
-space has no such axes), ``segment_open`` (the spans), and ``tag_open`` (the song's answer, over its whole length). The
-probabilities of a segment are the confidence of its observation. The JSON is written here, so that no package is
-needed; the tests read it with jams itself.
+A file has up to three annotations: ``mood_thayer`` (valence and arousal of each segment, in that order, -1 to 1; left
+out where the space has no such axes), ``segment_open`` (the spans), and ``tag_open`` (the song's answer, over its whole
+length). The probabilities of a segment are the confidence of its observation. The JSON is written here, so that no
+package is needed; the tests read it with the package jams.
 
 References
 ----------

@@ -1,11 +1,9 @@
-"""A readable table for the terminal: one row per recording, its emotion over time as a strip of marked blocks.
+"""A table for the terminal: one row per recording, with its emotion over time as a strip of marked blocks.
 
-The strip needs no colour: each cell also carries the mark of its label, and the legend beneath tells the marks.
+The strip can be read without colour: each cell carries the mark of its label, and the legend below explains the marks.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -14,7 +12,7 @@ from rich.text import Text
 
 from emoseg.emotion import EmotionSpace
 from emoseg.system.names import one_line
-from emoseg.types import SOUNDS, Analysis, AnalysisFailure
+from emoseg.types import SOUNDS, Analysis
 from emoseg.writers.appearance import (
     answer_marks,
     answer_swatches,
@@ -28,37 +26,19 @@ from emoseg.writers.appearance import (
 STRIP_CELLS = 40
 MIN_STRIP_CELLS = 12
 SPAN_ROWS = 40
-# Widest that the other five columns of the overview get, with the space around them.
+# Width of the other five columns of the overview at most, with the space around them.
 OTHER_COLUMNS = 50
 
 
-def render(results: Sequence[Analysis | AnalysisFailure], console: Console) -> None:
-    """Print results as a table, then the legend, the model, the emotion space, and each failure with its cause.
+class ResultTable:
+    """A table that grows by one row per recording, with a legend, the model and the rules at the end.
 
     A single recording also gets the table of its spans.
 
     Parameters
     ----------
-    results : sequence of Analysis or AnalysisFailure
     console : rich.console.Console
-        From 80 columns on nothing wraps except long file names.
-    """
-    table = ResultTable(console)
-    for result in results:
-        if isinstance(result, Analysis):
-            table.add(result)
-    table.finish()
-    for result in results:
-        if isinstance(result, AnalysisFailure):
-            console.print(_failure(result))
-
-
-class ResultTable:
-    """A table that grows by a row per recording, with what explains it at the end.
-
-    Parameters
-    ----------
-    console : rich.console.Console
+        From 80 columns on, nothing wraps except long file names.
     """
 
     def __init__(self, console: Console) -> None:
@@ -85,13 +65,6 @@ class ResultTable:
             self._console.print(_legend(space, tuple(names), self._console.width))
         for line in self._provenance:
             self._console.print(Text(line, style="dim"))
-
-
-def _failure(failure: AnalysisFailure) -> Text:
-    path, message = one_line(failure.path), one_line(failure.message)
-    # Most messages begin with the file already.
-    cause = message.removeprefix(f"{path}: ")
-    return Text.assemble(("failed ", "bold red"), (path, "bold"), f": {cause} ({failure.error_type})")
 
 
 def _rows(analysis: Analysis, width: int, *, header: bool) -> Table:
@@ -124,7 +97,7 @@ def _rows(analysis: Analysis, width: int, *, header: bool) -> Table:
 
 
 def _strip(analysis: Analysis, most: int) -> Text:
-    """Return equal stretches of the recording, each as the mark of the label in its middle."""
+    """Return a mark for each of at most `most` equal stretches of the recording: that of the label in its middle."""
     strip = Text()
     cells = min(most, len(analysis.segments))
     names = answers(analysis)
@@ -180,7 +153,7 @@ def _span_table(analysis: Analysis) -> Table:
 
 
 def _provenance(analysis: Analysis) -> list[str]:
-    """Return what a reader needs to trust the numbers, in lines."""
+    """Return the model, the emotion space and the rules behind the numbers, one per line."""
     space, song = analysis.space, analysis.song
     lines = [
         f"model {one_line(analysis.model_name)} {one_line(analysis.model_version)}",

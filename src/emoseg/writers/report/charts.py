@@ -1,8 +1,8 @@
 """Charts of the HTML report as static SVG and HTML text: ribbon, waveform, probabilities, axes, and the plane.
 
-All charts over time share one horizontal scale, 0 to `WIDTH` for the whole recording, and stretch with the page; text
-is therefore left to HTML. Colours are the classes ``c0``, ``c1``, ... in the order of `appearance.answers`. However
-long the recording, a chart has at most a thousand columns.
+All charts over time share one horizontal scale, from 0 to `WIDTH` for the whole recording, and stretch with the page.
+Text would stretch too, so it is HTML. Colours are the classes ``c0``, ``c1``, ... in the order of `appearance.answers`.
+However long the recording, a chart has at most a thousand columns.
 """
 
 from __future__ import annotations
