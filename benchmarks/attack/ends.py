@@ -19,7 +19,7 @@ _SMALL = """
 [learning]
 members = 2
 epochs = 3
-[learning.sssl]
+[methods.sssl]
 warmup_epochs = 2
 [learning.network]
 hidden = [16]

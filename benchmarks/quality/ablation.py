@@ -1,7 +1,7 @@
 """What each part of the method `emoseg` is worth: the whole, and the whole without one part at a time.
 
-Usage: python ablation.py CORPUS [SEEDS] (5 artist-grouped folds, descriptors). The first cross-fit is the same for all
-variants and is learnt once a fold. Differences are in points, paired, with 95 % intervals by bootstrap over songs.
+Usage: python ablation.py CORPUS [SEEDS] (5 artist-grouped folds, descriptors). Each part is turned off by a setting of
+the method. Differences are in points, paired, with 95 % intervals by bootstrap over songs.
 """
 
 from __future__ import annotations
@@ -10,25 +10,19 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 
 from emoseg import metrics
-from emoseg.config import TrainConfig
+from emoseg.config import TrainConfig, replace_settings
 from emoseg.corpora import load_corpus
 from emoseg.corpora.segments import load_segments
 from emoseg.evaluation import jobs
 from emoseg.evaluation.injected_noise import InjectedNoise
 from emoseg.evaluation.protocol import Protocol
-from emoseg.learning.cross_fit import SegmentFit
-from emoseg.learning.methods.base import Run
-from emoseg.learning.methods.emoseg import method as evidence
+from emoseg.learning.methods import resolve_settings
 from emoseg.types import Float64, Int64
 
 FOLDS = 5
@@ -43,58 +37,18 @@ CONDITIONS = {
 }
 
 
-def _instead(name: str, value: Any) -> Callable[[ExitStack], None]:
-    return lambda stack: stack.enter_context(patch.object(evidence, name, value))
-
-
-def _without_rate(stack: ExitStack) -> None:
-    join = evidence._Jury.join
-    stack.enter_context(patch.object(evidence._Jury, "join", lambda jury, learnt, song_rate: join(jury, learnt, 0.0)))
-    fit = evidence.EvidenceLearner.fit
-    told = patch.object(
-        evidence.EvidenceLearner, "fit", lambda own, data, run: replace(fit(own, data, run), song_rate=0.0)
-    )
-    stack.enter_context(told)
-
-
-def _weigh_with(**changes: Any) -> Callable[[ExitStack], None]:
-    weigh = evidence.weigh_labels
-
-    def weighed(*args: Any) -> Any:
-        return replace(weigh(*args), **changes)
-
-    return _instead("weigh_labels", weighed)
-
-
-PARTS: dict[str, Callable[[ExitStack], Any]] = {
-    "the whole": lambda stack: None,
-    "relearning of suspects": _weigh_with(changed=False),
-    "smoothing over time": _instead("smoothed", lambda values, song, features=None: values),
-    "sister segments": _instead("song_consensus", lambda given, song, classes: None),
-    "machines (votes of whole songs)": _instead("_Jury", lambda data, run, vectors: None),
-    "odd segments kept from machines": lambda stack: stack.enter_context(
-        patch.object(evidence._Jury, "taught_by", lambda jury, odd: jury)
-    ),
-    "weights of what a summary tells": _instead("relevance", lambda x, labels, classes: np.ones(x.shape[1])),
-    "second round on unlabelled songs": _instead("GUESSED_SHARE", 0.0),
-    "wrong song labels in blend and song model": _without_rate,
+PARTS: dict[str, dict[str, Any]] = {
+    "the whole": {},
+    "relearning of suspects": {"relearn": False},
+    "smoothing over time": {"smoothing_width": 0.0},
+    "labels of the song's other segments": {"consensus_disagreement": 1.0},
+    "machines (votes of whole songs)": {"song_votes": False},
+    "atypical segments kept from machines": {"drop_atypical_below": 0.0},
+    "weights of summaries": {"weigh_summaries": False},
+    "second round on unlabelled songs": {"guessed_share": 0.0},
+    "wrong song labels in blend and song model": {"allow_for_wrong_songs": False},
 }
-
-
-@contextmanager
-def first_learnt_once(known: dict[str, SegmentFit]) -> Iterator[None]:
-    """Let the first cross-fit of a fold be learnt by the variant that asks for it first."""
-    cross_fit = Run.cross_fit
-
-    def remembered(run: Run, *args: Any, name: str, **options: Any) -> SegmentFit:
-        if not name.endswith("-first"):
-            return cross_fit(run, *args, name=name, **options)
-        if name not in known:
-            known[name] = cross_fit(run, *args, name=name, **options)
-        return known[name]
-
-    with patch.object(Run, "cross_fit", remembered):
-        yield
+"""Each part of the method, and the settings without it."""
 
 
 def run_fold(corpus: str, condition: str, seed: int, fold: int) -> dict[str, tuple[Int64, Float64, float]]:
@@ -107,12 +61,10 @@ def run_fold(corpus: str, condition: str, seed: int, fold: int) -> dict[str, tup
     noise, fraction = CONDITIONS[condition]
     protocol = Protocol(("emoseg",), FOLDS, 1, noise=InjectedNoise.parse(noise), fraction=fraction)
     found = {}
-    with first_learnt_once({}):
-        for name, leave_out in PARTS.items():
-            with ExitStack() as stack:
-                leave_out(stack)
-                outcome = jobs.run_trial(jobs.Trial("emoseg", seed, fold, protocol, config), data)
-            found[name] = outcome.test, outcome.song, outcome.detection.get("auroc", float("nan"))
+    for name, changes in PARTS.items():
+        variant = resolve_settings(replace_settings(config, methods={"emoseg": changes}), ["emoseg"])
+        outcome = jobs.run_trial(jobs.Trial("emoseg", seed, fold, protocol, variant), data)
+        found[name] = outcome.test, outcome.song, outcome.detection.get("auroc", float("nan"))
     return found
 
 

@@ -19,8 +19,8 @@ import soundfile
 from emoseg.audio.reader import SegmentReader
 from emoseg.config import DescriptorsConfig, LearningConfig, LogMelConfig, SegmentConfig
 from emoseg.frontends import build_frontend
-from emoseg.learning.methods.inherit import Mixup
-from emoseg.learning.methods.sssl import SelfLearner
+from emoseg.learning.methods.inherit import MixupTrainer
+from emoseg.learning.methods.sssl import SsslSettings, SsslTrainer
 from emoseg.synthesis.sound import compose
 
 PASSES = 5
@@ -58,9 +58,12 @@ def main() -> None:
     given, song = rng.integers(0, 4, 2000), np.repeat(np.arange(200), 10)
     sys.stdout.write(f"\n{'a pass of learning':<32}{'x plain':>12}\n")
     plain = 0.0
-    for method, trainer in (("mixup", Mixup), ("sssl", SelfLearner)):
-        run = trainer(features, given, song, np.arange(2000), classes=4, config=LearningConfig(), seed=0)
-        epoch = LearningConfig().sssl.warmup_epochs
+    settings = SsslSettings()
+    for method, trainer in (("mixup", MixupTrainer), ("sssl", SsslTrainer)):
+        run = trainer(
+            features, given, song, np.arange(2000), classes=4, config=LearningConfig(), seed=0, settings=settings
+        )
+        epoch = settings.warmup_epochs
         cost = seconds(lambda run=run, epoch=epoch: run.run_epoch(epoch))  # type: ignore[misc]
         plain = plain or cost
         sys.stdout.write(f"{method:<32}{cost / plain:>12.1f}\n")

@@ -1,8 +1,10 @@
-"""Settings: frozen pydantic models with one default each, read from TOML, stored with every result.
+"""Settings: frozen pydantic models with one default per field, read from TOML and stored with every result.
 
-Inside: how sound is cut (`SegmentConfig`), what is computed from a segment (`FrontendConfig`), how the segment
-model is learnt (`LearningConfig`), and `TrainConfig`, which holds all three and is what ``--config FILE.toml`` fills.
-Unknown keys are errors. The command line reads its defaults from here.
+`SegmentConfig` says how sound is cut, `FrontendConfig` what is computed from a segment, `LearningConfig` what all
+methods of learning share. `TrainConfig` contains the three, and tables of settings of single methods; it is what
+``--config FILE.toml`` is read into. A method defines its own settings beside its code, as a subclass of
+`MethodSettings`; `emoseg.learning.methods.resolve_settings` checks the tables of the methods that are used. Unknown
+keys are errors. The command line takes its defaults from here.
 """
 
 from __future__ import annotations
@@ -19,22 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from emoseg.errors import ConfigError
 from emoseg.system.files import read_text
 
-MethodName = Literal[
-    "inherit",
-    "mixup",
-    "elr",
-    "co-teaching",
-    "dividemix",
-    "confident",
-    "mean-teacher",
-    "attention-mil",
-    "whole-song",
-    "svm-compare",
-    "sssl",
-    "emoseg",
-]
-
-
 # A model folder brings its own settings, so they bound the memory and the time that an analysis can take.
 _MOST_SAMPLES = 1_500_000  # of a segment: 64 are computed at a time
 _MOST_OVERLAP = 100  # segments that one moment lies in
@@ -42,7 +28,7 @@ _MOST_FRAMED = 16_000_000  # samples in all frames of a segment's transform
 _MOST_FEATURES = 1_000_000  # numbers in a segment's spectrogram
 
 
-# Of a file of settings.
+# Limits of a settings file.
 _MOST_BYTES = 64_000
 _LONGEST_LINE = 1000
 _LARGEST = 10**9
@@ -173,7 +159,7 @@ def check_frontends(segment: SegmentConfig, frontends: Sequence[AnyFrontend]) ->
 
 
 class NetworkConfig(_Frozen):
-    """Size of the segment networks; each frontend has the network that suits it."""
+    """Size of the segment networks: a perceptron for vectors of features, a convolutional network for spectrograms."""
 
     hidden: tuple[int, ...] = Field((256, 128), min_length=1, description="Widths of the perceptron's hidden layers.")
     channels: tuple[int, ...] = Field((16, 32, 64, 64), min_length=1, description="Channels of the convolution blocks.")
@@ -181,117 +167,91 @@ class NetworkConfig(_Frozen):
 
 
 class ConvNetConfig(_Frozen):
-    """What the convolutional network on log-mel spectrograms needs otherwise than the perceptron."""
+    """Settings of the convolutional network on log-mel spectrograms; they replace their namesakes of the perceptron."""
 
     epochs: int = Field(12, ge=2, description="Passes over the training segments.")
-    batch: int = Field(32, ge=4, description="Segments a step.")
+    batch: int = Field(32, ge=4, description="Segments per step.")
     learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate.")
     mixup_alpha: float = Field(0.2, ge=0, description="Mixup's Beta parameter.")
     dropout: float = Field(0.3, ge=0, lt=1, description="Share of hidden units dropped while learning.")
 
 
-class SsslConfig(_Frozen):
-    """Settings of the self-learner; the names are those of the papers (DivideMix and arXiv 2410.21897)."""
+class MethodSettings(_Frozen):
+    """Base class of the settings of one method; used as it is by methods without settings.
 
-    warmup_epochs: int = Field(4, ge=1, description="Passes of plain training before labels are questioned.")
-    clean_threshold: float = Field(0.5, gt=0, lt=1, description="Clean probability above which a label is trusted.")
-    temperature: float = Field(0.5, gt=0, le=1, description="Sharpening temperature T.")
-    momentum: float = Field(0.5, ge=0, lt=1, description="Share of earlier passes in the guess of a noisy label.")
-    noisy_weight: float = Field(1.0, ge=0, description="Weight lambda_u of the noisy part's loss, after the ramp.")
-    ramp_epochs: int = Field(3, ge=1, description="Passes over which the noisy part's weight grows from 0.")
-    consistency_weight: float = Field(0.0, ge=0, description="Weight of the KL consistency term between two views.")
-    balance_weight: float = Field(0.5, ge=0, description="Weight of the term that keeps the corpus' class shares.")
+    A subclass is a pydantic model. Each field has a default, a range and a description. A table ``[methods.NAME]`` of
+    the settings file sets them.
+    """
 
+    def check(self, learning: LearningConfig) -> None:
+        """Raise `ValueError` where these settings do not fit the settings that all methods share.
 
-class ElrConfig(_Frozen):
-    """Settings of early-learning regularisation; the paper's for symmetric noise."""
-
-    beta: float = Field(0.7, ge=0, lt=1, description="Share of the earlier target in the running target.")
-    lambda_elr: float = Field(3.0, ge=0, description="Weight of the regularisation term.")
+        Called before any learning. A subclass overrides it if it has such a rule.
+        """
 
 
-class CoTeachingConfig(_Frozen):
-    """Settings of co-teaching; the forget rate itself is estimated."""
-
-    gradual_epochs: int = Field(5, ge=1, description="Passes T_k over which the forget rate grows from 0.")
-
-
-class DivideMixConfig(_Frozen):
-    """Settings of DivideMix; the paper's, with passes scaled to the shorter training."""
-
-    warmup_epochs: int = Field(4, ge=1, description="Passes of plain training before the first division.")
-    p_threshold: float = Field(0.5, gt=0, lt=1, description="Clean probability above which a segment is labelled.")
-    temperature: float = Field(0.5, gt=0, le=1, description="Sharpening temperature T.")
-    lambda_u: float = Field(25.0, ge=0, description="Weight of the unlabelled part's loss, after the ramp.")
-    rampup_epochs: int = Field(3, ge=1, description="Passes over which lambda_u grows from 0.")
-
-
-class MeanTeacherConfig(_Frozen):
-    """Settings of the mean teacher."""
-
-    ema_decay: float = Field(0.97, ge=0, lt=1, description="Share alpha of the old weights in the teacher's, a step.")
-    consistency: float = Field(10.0, ge=0, description="Weight of the consistency term, after the ramp.")
-    rampup_epochs: int = Field(3, ge=1, description="Passes over which that weight grows.")
-
-
-class AttentionMilConfig(_Frozen):
-    """Settings of attention-based multiple-instance learning."""
-
-    attention_dim: int = Field(128, ge=1, description="Width L of the attention's hidden layer.")
+def check_warm_up(warmup_epochs: int, learning: LearningConfig) -> None:
+    """Raise `ValueError` unless a warm-up is shorter than the training, of perceptrons and convolutional networks."""
+    for name, epochs in (("epochs", learning.epochs), ("convnet.epochs", learning.convnet.epochs)):
+        if warmup_epochs >= epochs:
+            raise ValueError(f"warmup_epochs {warmup_epochs} must be below learning.{name} {epochs}")
 
 
 class LearningConfig(_Frozen):
-    """How the segment model is learnt; every method has the same budget."""
+    """How the segment model is learnt: the settings that all methods share, so that each has the same budget."""
 
     epochs: int = Field(12, ge=2, description="Passes over the training segments; the best is kept (early stopping).")
-    batch: int = Field(128, ge=4, description="Segments a step.")
+    batch: int = Field(128, ge=4, description="Segments per step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of the one-cycle schedule.")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay.")
     mixup_alpha: float = Field(0.5, ge=0, description="Mixup's Beta parameter, where a method mixes; 0 turns it off.")
     soft_labels: bool = Field(
         False,
-        description="Learn from the share of listeners, annotators or mood tags that a corpus has for each label, "
-        "instead of the one label; the label stays what early stopping, the song model and detection go by.",
+        description="Learn from the shares of listeners, annotators or mood tags that a corpus gives for each label, "
+        "where it gives them, instead of from one label per song. Early stopping, the song model and the detection of "
+        "wrong labels use the one label in any case.",
     )
     members: int = Field(
-        4, ge=2, description="Song folds of the training set: one member is learnt without each, all are averaged."
+        4,
+        ge=2,
+        description="Number of parts of the training set. One member is learnt without each part; the segment model is "
+        "the mean of all members.",
     )
     network: NetworkConfig = NetworkConfig()
     convnet: ConvNetConfig = ConvNetConfig()
-    sssl: SsslConfig = SsslConfig()
-    elr: ElrConfig = ElrConfig()
-    co_teaching: CoTeachingConfig = CoTeachingConfig()
-    dividemix: DivideMixConfig = DivideMixConfig()
-    mean_teacher: MeanTeacherConfig = MeanTeacherConfig()
-    attention_mil: AttentionMilConfig = AttentionMilConfig()
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        for name, epochs in (("epochs", self.epochs), ("convnet.epochs", self.convnet.epochs)):
-            if self.sssl.warmup_epochs >= epochs:
-                raise ValueError(f"sssl.warmup_epochs {self.sssl.warmup_epochs} must be below {name} {epochs}")
-        return self
 
     def for_features(self, ndim: int) -> Self:
-        """Return the settings for features of so many dimensions: for spectrograms, 3, those of `convnet` hold."""
+        """Return the settings for features with `ndim` dimensions: for spectrograms (3), `convnet` replaces some."""
         if ndim < 3:
             return self
         network = self.network.model_copy(update={"dropout": self.convnet.dropout})
         return self.model_copy(update=self.convnet.model_dump(exclude={"dropout"}) | {"network": network})
 
 
-class TrainConfig(_Frozen):
-    """Everything that decides what is learnt; stored in the model folder and in every result file."""
+_Name = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # as `emoseg.registry` allows
 
-    method: MethodName = Field("emoseg", description="How labels are treated.")
+
+class TrainConfig(_Frozen):
+    """Everything that decides what is learnt; stored in the model folder and in every result file.
+
+    `methods` has a table of settings per method, by the method's name, as they were given. Only those of the methods
+    that are used are checked, by `emoseg.learning.methods.resolve_settings`.
+    """
+
+    method: _Name = Field("emoseg", description="The method of learning: how noisy labels are handled.")
     segment: SegmentConfig = SegmentConfig()
     frontends: tuple[FrontendConfig, ...] = Field((DescriptorsConfig(),), min_length=1)
     learning: LearningConfig = LearningConfig()
+    methods: dict[_Name, dict[str, Any]] = Field({}, description="Settings of single methods, by name.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_frontends(self.segment, self.frontends)
         return self
+
+    def __hash__(self) -> int:
+        """Return a hash of all settings; a dictionary has none of its own."""
+        return hash(self.model_dump_json())
 
 
 def parse_frontends(text: str) -> tuple[AnyFrontend, ...]:
@@ -366,14 +326,21 @@ def replace_settings(config: TrainConfig, **changes: object) -> TrainConfig:
         raise ConfigError(first_problem(error)) from error
 
 
-def first_problem(error: ValidationError) -> str:
-    """Say the first problem that pydantic found in one line: key, rule and offending value."""
+def first_problem(error: ValidationError, *, within: str = "") -> str:
+    """Return the first problem that pydantic found, in one line: key, rule and offending value.
+
+    Parameters
+    ----------
+    error : ValidationError
+    within : str
+        Key of the table that was validated, such as ``"methods.sssl"``; default the whole file.
+    """
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(str(part) for part in (*filter(None, [within]), *first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"unknown key {_shortened(repr(key))}"
     rule = first["msg"].removeprefix("Value error, ")  # pydantic's prefix to the rules written here
-    return f"{key + ': ' if key else ''}{_shortened(rule, 300)}{_found(first['input'])}"
+    return f"{_shortened(key) + ': ' if key else ''}{_shortened(rule, 300)}{_found(first['input'])}"
 
 
 def _found(value: Any) -> str:

@@ -31,6 +31,7 @@ from emoseg.corpora.splits import song_folds
 from emoseg.errors import ConfigError, EmosegError
 from emoseg.frontends import build_frontend
 from emoseg.learning import require_train_extra
+from emoseg.learning.methods import METHODS, build_method, code_versions, resolve_settings
 from emoseg.metrics import calibration_error, macro_f1
 from emoseg.song.file import song_model_arrays
 from emoseg.system.files import file_checksum, read_text, work_folder
@@ -119,8 +120,7 @@ def train(
     require_train_extra()
     out, config = Path(out), config or TrainConfig()
     _require_free(out)
-    from emoseg.learning.methods import METHODS
-
+    config = resolve_settings(config, [config.method])
     method = METHODS[config.method]
     if method.not_in_folder:
         raise ConfigError(f"method {config.method!r} cannot be trained into a model folder: {method.not_in_folder}")
@@ -136,7 +136,8 @@ def train(
         parts = {"folds": config.learning.members, "seed": seed}
         # Says before hours of learning that the songs cannot be parted.
         song_folds(segments.song_labels, segments.groups(), **parts, label_names=corpus.space.labels)
-        claim(work, config_hash(config, f"seed {seed}", segments.hash), what="run")
+        settings = config_hash(config, f"seed {seed}", segments.hash)
+        claim(work, settings, what="run", versions=code_versions(config, [config.method]))
         learned = _learn(segments, config, seed, work, len(corpus.space.labels), workers, quiet=quiet)
         try:
             _write_folder(out, work, learned, segments, corpus, config, seed, said)
@@ -168,18 +169,19 @@ def _learn(
     *,
     quiet: bool,
 ) -> Any:
-    from emoseg.learning.methods import METHODS
-    from emoseg.learning.methods.base import Run, TrainingSet
+    from emoseg.learning.methods.base import Run
     from emoseg.learning.pipeline import learn
+    from emoseg.learning.training_set import TrainingSet
 
     tables = segments.table.features
     soft = segments.soft if config.learning.soft_labels else None
     data = TrainingSet(tables, segments.inherited, segments.song, segments.groups(), classes, soft)
     epochs = {name: config.learning.for_features(table.ndim).epochs for name, table in tables.items()}
-    passes = METHODS[config.method].passes(epochs, config.learning.members)
+    method = build_method(config, config.method)
+    passes = method.passes(epochs, config.learning.members)
     with progress(f"learning ({config.method})", passes, unit="passes", quiet=quiet) as bar:
         run = Run(config.learning, seed, workers or os.cpu_count() or 1, work, bar.advance)
-        return learn(data, method=config.method, run=run)
+        return learn(data, method=method, run=run)
 
 
 def _write_folder(
@@ -237,6 +239,7 @@ def _described(
         "seed": seed,
         "guards": _guards(learned),
         "learning": config.learning.model_dump(mode="json"),
+        "method_settings": config.methods[config.method],
     }
 
 
@@ -292,12 +295,12 @@ def _read_result(file: Path) -> Any:
 def _measured_section(file: Path, result: Any, config: TrainConfig, segments: CorpusSegments) -> str:
     """Return the model card's section of figures on songs never heard, from a result file of the same learner."""
     try:
-        # Validated, so that a key that is newer than the file has its default.
+        # Validated, so that a setting that is newer than the file has its default.
         settings = TrainConfig.model_validate(result["config"] | {"method": config.method})
         protocol, figures = result["protocol"], result["methods"].get(config.method)
         if figures is None:
             raise ConfigError(f"{file}: has no figures of the method {config.method!r}")
-        if settings != config:
+        if _resolved(settings, file) != resolve_settings(config, [config.method]):
             raise ConfigError(f"{file}: was measured with other settings")
         same_labels = protocol["noise"] == "none" and protocol["fraction"] == 1
         if result["corpus"]["hash"] != segments.hash or not same_labels:
@@ -309,6 +312,14 @@ def _measured_section(file: Path, result: Any, config: TrainConfig, segments: Co
         raise ConfigError(f"{file}: its settings are not of this version: {first_problem(error)}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{file}: is not a result file of 'emoseg evaluate': {error}") from error
+
+
+def _resolved(settings: TrainConfig, file: Path) -> TrainConfig:
+    """Return the settings of a result file with complete settings of the method."""
+    try:
+        return resolve_settings(settings, [settings.method])
+    except ConfigError as error:
+        raise ConfigError(f"{file}: its settings are not of this version: {error}") from error
 
 
 def _figures_section(protocol: Any, figures: Any, labels: Any) -> str:

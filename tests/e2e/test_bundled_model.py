@@ -16,7 +16,6 @@ import pytest
 import emoseg
 from emoseg.analysis.model_folder import BUNDLED, DEFAULT_MODEL, bundled_models, export_model, find_model, load_model
 from emoseg.cli.app import main
-from emoseg.config import LearningConfig
 from emoseg.errors import ConfigError, ModelError
 from emoseg.synthesis.corpus import write_corpus
 from emoseg.writers.json_lines import to_json
@@ -130,9 +129,9 @@ def test_the_card_says_what_was_measured() -> None:
     assert f"calibration error of song probabilities: {figures['calibration_error']:.3f}" in card
     assert figures["calibration_error"] <= 0.05
     assert result["corpus"]["hash"] == config.training["hash"]
-    # Validated, so that a key that is newer than one of them has its default.
+    # Only settings that both versions had: the model may be older or newer than the figures.
     measured, learnt = result["config"]["learning"], config.training["learning"]
-    assert LearningConfig.model_validate(measured) == LearningConfig.model_validate(learnt)
+    assert {k: measured[k] for k in measured.keys() & learnt} == {k: learnt[k] for k in measured.keys() & learnt}
     assert "research" in card
 
 

@@ -40,7 +40,7 @@ from emoseg.evaluation import Protocol
 from emoseg.synthesis.corpus import write_corpus
 
 RATE = 22050
-SETTINGS = "[learning]\nepochs = 3\nmembers = 2\n[learning.sssl]\nwarmup_epochs = 1\n"
+SETTINGS = "[learning]\nepochs = 3\nmembers = 2\n[methods.sssl]\nwarmup_epochs = 1\n"
 COMMANDS = [
     ("analyze",),
     ("train",),

@@ -20,7 +20,6 @@ from emoseg.config import (
     ConvNetConfig,
     LearningConfig,
     NetworkConfig,
-    SsslConfig,
     TimelineConfig,
     TrainConfig,
     parse_frontends,
@@ -42,7 +41,6 @@ CONFIG = TrainConfig(
         members=2,
         network=NetworkConfig(hidden=(16,), channels=(4,)),
         convnet=ConvNetConfig(epochs=4, batch=16),
-        sssl=SsslConfig(warmup_epochs=1),
     ),
 )
 

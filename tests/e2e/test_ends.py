@@ -20,7 +20,7 @@ import pytest
 import soundfile
 
 from emoseg.checking.check import check_corpus
-from emoseg.config import DescriptorsConfig, LearningConfig, NetworkConfig, SegmentConfig, SsslConfig, TrainConfig
+from emoseg.config import DescriptorsConfig, LearningConfig, NetworkConfig, SegmentConfig, TrainConfig
 from emoseg.corpora import load_corpus
 from emoseg.errors import EmosegError
 from emoseg.evaluation import Protocol, evaluate, unfinished_folder, write_result
@@ -32,11 +32,9 @@ from emoseg.training import train
 NETWORK = NetworkConfig(hidden=(16,), channels=(4,))
 TRAINING = TrainConfig(
     method="inherit",
-    learning=LearningConfig(epochs=30, members=2, batch=8, network=NETWORK, sssl=SsslConfig(warmup_epochs=1)),
+    learning=LearningConfig(epochs=30, members=2, batch=8, network=NETWORK),
 )
-EVALUATION = TrainConfig(
-    learning=LearningConfig(epochs=4, members=2, batch=8, network=NETWORK, sssl=SsslConfig(warmup_epochs=1))
-)
+EVALUATION = TrainConfig(learning=LearningConfig(epochs=4, members=2, batch=8, network=NETWORK))
 PROTOCOL = Protocol(("mixup", "inherit"), folds=2, seeds=2, group="none")
 SEGMENT = SegmentConfig(length_s=1.0, hop_s=1.0)
 DESCRIPTORS = (DescriptorsConfig(),)
@@ -133,7 +131,7 @@ COMMANDS = {
         lambda folder: len(list(folder.glob(".model.unfinished/*/member*/0001.safetensors"))) == 2,
     ),
     "evaluate": Command(
-        run_evaluation, figures, lambda folder: any(folder.glob(".result.json.unfinished/*-fold*.npz"))
+        run_evaluation, figures, lambda folder: any(folder.glob(".result.json.unfinished/*/*-fold*.npz"))
     ),
     "features": Command(run_features, features, lambda folder: any(folder.glob("cache/features/*/*/[!.]*.npz"))),
     "check": Command(run_check, checked, two_processes),

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from emoseg import metrics
 from emoseg.cli.app import app
-from emoseg.config import LearningConfig, SsslConfig, TrainConfig
+from emoseg.config import LearningConfig, TrainConfig
 from emoseg.corpora import Corpus, load_corpus
 from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.splits import song_folds
@@ -29,12 +29,13 @@ from emoseg.evaluation.figure import require_figure, write_figure
 from emoseg.evaluation.injected_noise import InjectedNoise
 from emoseg.evaluation.measures import make_result
 from emoseg.evaluation.protocol import Fold, make_fold, soft_targets, split_report
+from emoseg.learning.methods import resolve_settings
 from emoseg.learning.methods.base import MethodFit, Prediction
 from emoseg.synthesis.corpus import write_corpus
 from emoseg.system.unfinished import unfinished
 from emoseg.types import UNLABELLED, Float64, Int64
 
-CONFIG = TrainConfig(learning=LearningConfig(epochs=3, members=2, sssl=SsslConfig(warmup_epochs=1)))
+CONFIG = TrainConfig(learning=LearningConfig(epochs=3, members=2), methods={"sssl": {"warmup_epochs": 1}})
 SOFT = CONFIG.learning.model_copy(update={"soft_labels": True})
 BOTH = Protocol(("mixup", "sssl"), folds=2, seeds=1, group="none")
 
@@ -680,15 +681,15 @@ def test_a_killed_evaluation_goes_on_and_gives_the_same(
         patch.setattr(jobs, "run_trial", killed)
         with pytest.raises(KilledError):
             start()
-    assert len(list(work.glob("*.npz"))) == 3
+    assert len(list(work.rglob("*.npz"))) == 3
     with pytest.raises(ConfigError, match="holds an unfinished evaluation with other settings or songs"):
         start(replace(BOTH, noise=InjectedNoise("song", 0.2)))
-    damaged = work / "sssl-seed0-fold1.npz"
+    damaged = work / "sssl" / "seed0-fold1.npz"
     damaged.write_bytes(damaged.read_bytes()[:100])
     calls.clear()
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "run_trial", counted)
-        with pytest.warns(EmosegWarning, match=r"sssl-seed0-fold1\.npz: is damaged; this training is done again"):
+        with pytest.warns(EmosegWarning, match=r"sssl/seed0-fold1\.npz: is damaged; this training is done again"):
             result = start()
     assert [(job.method, job.fold) for job in calls] == [("sssl", 1), ("mixup", 1)]
     assert without_seconds(result) == without_seconds(plain.result)
@@ -735,13 +736,13 @@ def test_a_damaged_outcome_is_told_and_learnt_again(plain: Run, tmp_path: Path, 
     job = jobs.Trial("mixup", 0, 0, BOTH, CONFIG)
     outcome = next(o for m, s, f, o in plain.outcomes if (m, s, f) == ("mixup", 0, 0))
     with unfinished(work):
-        store = jobs.TrialStore(work, "0123456789abcdef")
+        store = jobs.TrialStore(work, BOTH, resolve_settings(CONFIG, BOTH.methods), "0123456789abcdef")
         store.save(job, outcome)
         found = store.load(job)
         assert found is not None
         for name, value in vars(outcome).items():
             np.testing.assert_array_equal(getattr(found, name), value)
-        [file] = work.glob("*.npz")
+        [file] = work.rglob("*.npz")
         file.write_bytes(damage(file.read_bytes()))
         with pytest.warns(EmosegWarning) as told:
             assert store.load(job) is None
@@ -838,7 +839,7 @@ def test_the_printed_result_tells_the_figures(noisy: Run) -> None:
 
 def test_the_command_writes_the_same_result(plain: Run, lab: Lab, tmp_path: Path) -> None:
     settings = tmp_path / "settings.toml"
-    settings.write_text("[learning]\nepochs = 3\nmembers = 2\n[learning.sssl]\nwarmup_epochs = 1\n")
+    settings.write_text("[learning]\nepochs = 3\nmembers = 2\n[methods.sssl]\nwarmup_epochs = 1\n")
     out = tmp_path / "result.json"
     options = [
         "--method",

@@ -24,7 +24,6 @@ from emoseg.config import (
     ConvNetConfig,
     LearningConfig,
     NetworkConfig,
-    SsslConfig,
     TrainConfig,
     parse_frontends,
     replace_settings,
@@ -35,7 +34,7 @@ from emoseg.emotion import QUADRANTS
 from emoseg.errors import ConfigError, ModelError
 from emoseg.frontends import build_frontend
 from emoseg.learning.ensemble import SegmentEnsemble
-from emoseg.learning.methods.inherit import Mixup
+from emoseg.learning.methods.inherit import MixupTrainer
 from emoseg.learning.networks import ConvNet, Perceptron, SegmentNetwork
 from emoseg.synthesis.corpus import write_corpus
 from emoseg.system.files import file_checksum
@@ -52,7 +51,6 @@ CONFIG = TrainConfig(
         members=2,
         network=NETWORK,
         convnet=ConvNetConfig(epochs=4, batch=16, learning_rate=5e-3),
-        sssl=SsslConfig(warmup_epochs=2),
     ),
 )
 SEED = 3
@@ -335,15 +333,15 @@ def test_a_killed_training_goes_on_to_the_same_model(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "model"
-    run_epoch, left = Mixup.run_epoch, iter(range(10))
+    run_epoch, left = MixupTrainer.run_epoch, iter(range(10))
 
-    def killed(self: Mixup, epoch: int) -> dict[str, Any]:
+    def killed(self: MixupTrainer, epoch: int) -> dict[str, Any]:
         if next(left, None) is None:
             raise KilledError
         return run_epoch(self, epoch)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Mixup, "run_epoch", killed)
+        patched.setattr(MixupTrainer, "run_epoch", killed)
         with pytest.raises(KilledError):
             site.train(out)
     assert not out.exists()

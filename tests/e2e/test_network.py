@@ -21,7 +21,7 @@ batch = 16
 members = 2
 [learning.network]
 hidden = [8]
-[learning.sssl]
+[methods.sssl]
 warmup_epochs = 1
 """
 

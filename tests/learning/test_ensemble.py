@@ -9,11 +9,12 @@ import onnxruntime
 import pytest
 import torch
 
-from emoseg.config import LearningConfig, NetworkConfig, SsslConfig
+from emoseg.config import LearningConfig, NetworkConfig
 from emoseg.learning.ensemble import SegmentEnsemble, export_onnx
-from emoseg.learning.methods import METHODS
-from emoseg.learning.methods.base import Run, TrainingSet
+from emoseg.learning.methods.base import Run
+from emoseg.learning.methods.sssl import Sssl, SsslSettings
 from emoseg.learning.pipeline import Learned, learn
+from emoseg.learning.training_set import TrainingSet
 from emoseg.types import Float32, Float64
 
 CONFIG = LearningConfig(
@@ -22,8 +23,8 @@ CONFIG = LearningConfig(
     learning_rate=1e-2,
     members=2,
     network=NetworkConfig(hidden=(12,), channels=(3, 5)),
-    sssl=SsslConfig(warmup_epochs=1),
 )
+SSSL = Sssl(SsslSettings(warmup_epochs=1))
 SHAPES: dict[str, tuple[int, ...]] = {"descriptors": (7,), "logmel": (16, 40)}
 SONG = np.repeat(np.arange(12), 4)
 GIVEN = SONG % 3
@@ -39,7 +40,7 @@ def learnt(names: tuple[str, ...], *, seed: int = 0) -> Learned:
     for values in table.values():
         values[np.arange(len(SONG)), GIVEN] += 10.0
     groups = [str(i) for i in range(12)]
-    return learn(TrainingSet(table, GIVEN, SONG, groups, 3), method="sssl", run=Run(CONFIG, seed))
+    return learn(TrainingSet(table, GIVEN, SONG, groups, 3), method=SSSL, run=Run(CONFIG, seed))
 
 
 def ensemble_of(learned: Learned) -> SegmentEnsemble:
@@ -101,9 +102,7 @@ def test_frontends_are_joined_with_equal_weight_in_training_too(both: Learned) -
         values[np.arange(len(SONG)), GIVEN] += 10.0
     assert list(both.fit.history) == ["logmel", "descriptors"]
     groups = [str(i) for i in range(12)]
-    alone = [
-        METHODS["sssl"].fit(TrainingSet({name: table[name]}, GIVEN, SONG, groups, 3), Run(CONFIG, 0)) for name in table
-    ]
+    alone = [SSSL.fit(TrainingSet({name: table[name]}, GIVEN, SONG, groups, 3), Run(CONFIG, 0)) for name in table]
     for kind in ("clean", "guesses"):
         expected = np.mean([getattr(fit, kind) for fit in alone], axis=0)
         np.testing.assert_allclose(getattr(both.fit, kind), expected)

@@ -10,26 +10,17 @@ from planted import SMALL, Blobs, blobs
 from scipy.special import logit
 
 from emoseg.learning.label_noise import estimate_noise_rate, smoothed
-from emoseg.learning.methods import METHODS
-from emoseg.learning.methods.base import Run, TrainingSet
-from emoseg.learning.methods.emoseg.method import (
-    EvidenceLearner,
-    SongVotes,
-    _Jury,
-    choose_votes,
-    fit_blend,
-    fit_song_machine,
-    relevance,
-    weigh_labels,
-)
-from emoseg.learning.methods.inherit import Mixup
+from emoseg.learning.methods.base import Run
+from emoseg.learning.methods.emoseg.evidence import weigh_labels
+from emoseg.learning.methods.emoseg.method import Emoseg
+from emoseg.learning.methods.emoseg.settings import EmosegSettings
+from emoseg.learning.methods.emoseg.song_machine import fit_song_machine, relevance
+from emoseg.learning.methods.emoseg.song_votes import SongVotes, SongVoting, choose_votes, fit_blend
+from emoseg.learning.methods.inherit import MixupTrainer
 from emoseg.metrics import auroc
 from emoseg.types import UNLABELLED, Float64, Int64
 
-
-def training_set(data: Blobs) -> TrainingSet:
-    learning = data.learning_set()
-    return TrainingSet({"blobs": learning.features}, learning.given, learning.song, learning.groups, 3)
+SETTINGS = EmosegSettings()
 
 
 def predictions(rate: float, *, n: int = 4000, sharpness: float = 1.5, seed: int = 0) -> tuple[Float64, Int64]:
@@ -62,59 +53,60 @@ def test_a_weak_predictor_is_not_taken_for_noise() -> None:
 
 def test_clean_labels_are_left_alone() -> None:
     data = blobs(3)
-    fit = METHODS["emoseg"].fit(training_set(data), Run(SMALL, 0))
+    fit = Emoseg().fit(data.training_set(), Run(SMALL, 0))
     assert fit.noise_rate < 0.02
     assert not fit.flagged.any()
     assert list(fit.history) == ["blobs"]
-    plain = Run(SMALL, 0).cross_fit(data.learning_set(), Mixup, name="plain")
+    plain = Run(SMALL, 0).cross_fit(data.training_set(), "blobs", MixupTrainer, name="plain")
     np.testing.assert_array_equal(fit.out_of_fold.segments, plain.out_of_fold)
 
 
-def test_odd_stretches_are_found_and_relearnt() -> None:
+def test_atypical_stretches_are_found_and_relearnt() -> None:
     data = blobs(4, stretches=0.5)
-    fit = METHODS["emoseg"].fit(training_set(data), Run(SMALL, 0))
+    fit = Emoseg().fit(data.training_set(), Run(SMALL, 0))
     assert auroc(data.right, fit.clean) > 0.95
     assert fit.noise_rate == pytest.approx(0.25, abs=0.06)
     assert (fit.flagged == ~data.right).mean() > 0.93
     assert (fit.guesses.argmax(axis=1) == data.true)[fit.flagged].mean() > 0.85
 
 
-def test_song_machines_learn_songs_without_their_odd_segments() -> None:
+def test_song_machines_learn_songs_without_their_atypical_segments() -> None:
     data, run = blobs(4, stretches=0.5), Run(SMALL, 0)
-    songs = training_set(data)
-    jury = _Jury(songs, run, ["blobs"])
-    odd = weigh_labels(run.cross_fit(songs.of("blobs"), Mixup, name="first"), songs, "blobs", jury).odd
-    assert (odd == ~data.right).mean() > 0.93
-    odd[data.song == 0] = True  # all of it: then it is learnt whole
-    taught = jury.taught_by(odd).taught
+    songs = data.training_set()
+    voting = SongVoting(songs, run, ["blobs"], SETTINGS)
+    fit = run.cross_fit(songs, "blobs", MixupTrainer, name="first")
+    atypical = weigh_labels(fit, songs, "blobs", SETTINGS, voting).atypical
+    assert (atypical == ~data.right).mean() > 0.93
+    atypical[data.song == 0] = True  # all of it: then it is learnt whole
+    taught = voting.without(atypical).training_summaries
     for song in range(60):
-        kept = (data.song == song) & (~odd | (song == 0))
+        kept = (data.song == song) & (~atypical | (song == 0))
         sounds = data.features[kept].astype(np.float64)
         np.testing.assert_allclose(taught[song], np.concatenate([sounds.mean(axis=0), sounds.std(axis=0)]), atol=1e-6)
-    np.testing.assert_array_equal(jury.taught, jury.x)
+    np.testing.assert_array_equal(voting.training_summaries, voting.summaries)
 
 
 def test_where_noise_is_found_segments_that_sound_alike_bear_witness_together() -> None:
     data, run = blobs(4, stretches=0.5), Run(SMALL, 0)
-    songs = training_set(data)
-    fit = run.cross_fit(songs.of("blobs"), Mixup, name="first")
-    heard = weigh_labels(fit, songs, "blobs")
-    deaf = weigh_labels(fit, replace(songs, features={"blobs": np.zeros_like(data.features)}), "blobs")
+    songs = data.training_set()
+    fit = run.cross_fit(songs, "blobs", MixupTrainer, name="first")
+    heard = weigh_labels(fit, songs, "blobs", SETTINGS)
+    deaf = weigh_labels(fit, replace(songs, features={"blobs": np.zeros_like(data.features)}), "blobs", SETTINGS)
     assert heard.rate == deaf.rate > 0.1
     assert auroc(data.right, heard.clean) > auroc(data.right, deaf.clean)
 
 
 @pytest.mark.parametrize("data", [blobs(3), blobs(5, flips=0.3)])
-def test_no_segment_sounds_odd_where_labels_are_right_or_given_one_by_one(data: Blobs) -> None:
+def test_no_segment_sounds_atypical_where_labels_are_right_or_given_one_by_one(data: Blobs) -> None:
     run = Run(SMALL, 0)
-    fit = run.cross_fit(data.learning_set(), Mixup, name="first")
-    assert not weigh_labels(fit, training_set(data), "blobs").odd.any()
+    fit = run.cross_fit(data.training_set(), "blobs", MixupTrainer, name="first")
+    assert not weigh_labels(fit, data.training_set(), "blobs", SETTINGS).atypical.any()
 
 
 def test_labels_that_are_trusted_stay_soft() -> None:
     data = blobs(4, stretches=0.5)
-    songs = replace(training_set(data), soft=0.8 * np.eye(3)[data.given] + 0.2 / 3)
-    found = weigh_labels(Run(SMALL, 0).cross_fit(songs.of("blobs"), Mixup, name="first"), songs, "blobs")
+    songs = replace(data.training_set(), soft=0.8 * np.eye(3)[data.given] + 0.2 / 3)
+    found = weigh_labels(Run(SMALL, 0).cross_fit(songs, "blobs", MixupTrainer, name="first"), songs, "blobs", SETTINGS)
     trusted = found.clean >= 0.5
     assert songs.soft is not None
     assert 0.6 < trusted.mean() < 0.9
@@ -124,7 +116,7 @@ def test_labels_that_are_trusted_stay_soft() -> None:
 
 def test_labels_given_one_by_one_are_judged_by_their_sisters() -> None:
     data = blobs(5, flips=0.3)
-    fit = METHODS["emoseg"].fit(training_set(data), Run(SMALL, 0))
+    fit = Emoseg().fit(data.training_set(), Run(SMALL, 0))
     assert auroc(data.right, fit.clean) > 0.99
     assert (fit.guesses.argmax(axis=1) == data.true).mean() > (data.given == data.true).mean() + 0.2
 
@@ -137,8 +129,8 @@ def test_songs_labelled_wrongly_as_a_whole_keep_their_label_but_are_named() -> N
     members = np.isin(clean.song, wrong_songs)
     given[members] = (given[members] + rng.integers(1, 3, 120)[clean.song[members]]) % 3
     data = replace(clean, given=given)
-    fit = Run(SMALL, 0).cross_fit(data.learning_set(), Mixup, name="first")
-    found = weigh_labels(fit, training_set(data), "blobs")
+    fit = Run(SMALL, 0).cross_fit(data.training_set(), "blobs", MixupTrainer, name="first")
+    found = weigh_labels(fit, data.training_set(), "blobs", SETTINGS)
     assert found.song_rate == pytest.approx(0.2, abs=0.06)
     assert found.rate == pytest.approx(0.2, abs=0.06)
     assert auroc(data.right, found.clean) > 0.95
@@ -152,9 +144,9 @@ def test_songs_whose_majority_label_is_wrong_are_counted_where_segments_were_lab
     given = np.where(misheard, (data.given + rng.integers(1, 3, 120)[data.song]) % 3, data.given)
     flipped = rng.random(len(given)) < 0.2
     given = np.where(flipped, (given + rng.integers(1, 3, len(given))) % 3, given)
-    songs = training_set(replace(data, given=given))
-    found = weigh_labels(run.cross_fit(songs.of("blobs"), Mixup, name="first"), songs, "blobs")
-    assert found.song_rate == pytest.approx((songs.song_labels() != training_set(data).song_labels()).mean(), abs=0.08)
+    songs = replace(data, given=given).training_set()
+    found = weigh_labels(run.cross_fit(songs, "blobs", MixupTrainer, name="first"), songs, "blobs", SETTINGS)
+    assert found.song_rate == pytest.approx((songs.song_labels() != data.training_set().song_labels()).mean(), abs=0.08)
     assert found.rate > 0.15
 
 
@@ -163,22 +155,27 @@ def test_the_share_of_wrong_songs_does_not_depend_on_machines_but_the_ranking_do
     rng = np.random.default_rng(0)
     wrong = np.isin(data.song, rng.permutation(120)[:24])
     given = np.where(wrong, (data.given + rng.integers(1, 3, 120)[data.song]) % 3, data.given)
-    songs = training_set(replace(data, given=given))
-    fit = run.cross_fit(songs.of("blobs"), Mixup, name="first")
-    alone, judged = weigh_labels(fit, songs, "blobs"), weigh_labels(fit, songs, "blobs", _Jury(songs, run, ["blobs"]))
+    songs = replace(data, given=given).training_set()
+    fit = run.cross_fit(songs, "blobs", MixupTrainer, name="first")
+    alone, judged = (
+        weigh_labels(fit, songs, "blobs", SETTINGS),
+        weigh_labels(fit, songs, "blobs", SETTINGS, SongVoting(songs, run, ["blobs"], SETTINGS)),
+    )
     assert alone.song_rate == judged.song_rate > 0.1
     assert (alone.clean != judged.clean).any()
 
 
 def test_where_no_noise_is_found_earlier_passes_and_held_out_predictions_rank_the_labels() -> None:
     data, run = blobs(3), Run(SMALL, 0)
-    fit = run.cross_fit(data.learning_set(), Mixup, name="first")
+    fit = run.cross_fit(data.training_set(), "blobs", MixupTrainer, name="first")
     early = np.random.default_rng(0).uniform(0.1, 0.9, len(data.given))
-    songs = training_set(data)
-    found = weigh_labels(replace(fit, early_clean=early), songs, "blobs")
+    songs = data.training_set()
+    found = weigh_labels(replace(fit, early_clean=early), songs, "blobs", SETTINGS)
     assert found.rate == 0
     deaf = replace(songs, features={"blobs": np.zeros_like(data.features)})
-    np.testing.assert_array_equal(weigh_labels(replace(fit, early_clean=early), deaf, "blobs").clean, found.clean)
+    np.testing.assert_array_equal(
+        weigh_labels(replace(fit, early_clean=early), deaf, "blobs", SETTINGS).clean, found.clean
+    )
     held_out = logit(np.clip(fit.out_of_fold[np.arange(len(early)), data.given], 1e-3, 1 - 1e-3))
     order = np.argsort(smoothed(logit(early) + 0.5 * held_out, data.song))
     assert (np.diff(found.clean[order]) >= 0).all()
@@ -187,7 +184,7 @@ def test_where_no_noise_is_found_earlier_passes_and_held_out_predictions_rank_th
 def test_unlabelled_songs_are_neither_judged_nor_learnt_from() -> None:
     data = blobs(7, stretches=0.5)
     given = np.where(data.song % 4 == 0, UNLABELLED, data.given)
-    fit = METHODS["emoseg"].fit(training_set(replace(data, given=given)), Run(SMALL, 0))
+    fit = Emoseg().fit(replace(data, given=given).training_set(), Run(SMALL, 0))
     assert np.isnan(fit.clean[given == UNLABELLED]).all()
     assert not fit.flagged[given == UNLABELLED].any()
     assert np.isfinite(fit.clean[given != UNLABELLED]).all()
@@ -198,7 +195,7 @@ def test_the_song_machine_votes_for_the_class_of_a_song() -> None:
     labels = np.arange(90) % 3
     x = 3 * np.eye(3, 6)[labels] + rng.normal(size=(90, 6))
     constant = np.column_stack([x, np.full(90, 7.0)])
-    machine = fit_song_machine(constant[:60], labels[:60], 3, 1.0)
+    machine = fit_song_machine(constant[:60], labels[:60], 3, 1.0, SETTINGS)
     votes = machine.votes(constant[60:])
     assert (votes.argmax(axis=1) == labels[60:]).mean() > 0.9
     np.testing.assert_allclose(votes.sum(axis=1), 0, atol=1e-12)
@@ -211,7 +208,7 @@ def test_the_song_machine_votes_for_the_class_of_a_song() -> None:
 def test_a_song_machine_without_songs_of_a_label_votes_against_it() -> None:
     labels = np.array([0, 1] * 10)
     x = np.random.default_rng(0).normal(size=(20, 3)) + 4 * labels[:, None]
-    votes = fit_song_machine(x, labels, 3, 1.0).votes(x)
+    votes = fit_song_machine(x, labels, 3, 1.0, SETTINGS).votes(x)
     assert (votes.argmax(axis=1) == labels).all()
     assert (votes[:, 2] < -1.9).all()
 
@@ -226,8 +223,8 @@ def test_unlabelled_songs_teach_the_song_machine() -> None:
     labels = np.where(np.tile(angle, 2) < 1.0, true, UNLABELLED)
     x = np.column_stack([places, np.zeros((200, 2))])
     known = labels != UNLABELLED
-    alone = fit_song_machine(x[known], labels[known], 2, 10.0).votes(x).argmax(axis=1)
-    taught = fit_song_machine(x, labels, 2, 10.0).votes(x).argmax(axis=1)
+    alone = fit_song_machine(x[known], labels[known], 2, 10.0, SETTINGS).votes(x).argmax(axis=1)
+    taught = fit_song_machine(x, labels, 2, 10.0, SETTINGS).votes(x).argmax(axis=1)
     assert (taught == true).mean() > (alone == true).mean()
 
 
@@ -239,7 +236,9 @@ def test_columns_that_tell_the_labels_count_more_and_deviations_half() -> None:
     weight = relevance(x, labels, 4)
     # Shares of 1 and a half, and of chance: 3 / 399.
     np.testing.assert_allclose(weight, [1, 0.5**0.5, 0.09], atol=0.04)
-    assert fit_song_machine(np.column_stack([told, told]), labels, 4, 1.0).relevance == pytest.approx([1, 0.5])
+    assert fit_song_machine(np.column_stack([told, told]), labels, 4, 1.0, SETTINGS).relevance == pytest.approx(
+        [1, 0.5]
+    )
     wrong = np.where(rng.random(400) < 0.4, rng.integers(0, 4, 400), labels)
     assert relevance(x, wrong, 4)[1] > 2 * relevance(x, wrong, 4)[2]
 
@@ -267,4 +266,4 @@ def test_the_blend_weighs_each_source_by_what_it_predicts() -> None:
 
 
 def test_progress_counts_the_second_cross_fit_of_the_cheapest_frontend() -> None:
-    assert EvidenceLearner().passes({"a": 12, "b": 16}, 4) == 4 * (12 + 16 + 12)
+    assert Emoseg().passes({"a": 12, "b": 16}, 4) == 4 * (12 + 16 + 12)

@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 import torch
-from planted import SMALL, Blobs, blobs
+from planted import SMALL, SSSL, Blobs, blobs
 
-from emoseg.config import AttentionMilConfig, DivideMixConfig, ElrConfig, LearningConfig, MeanTeacherConfig, MethodName
-from emoseg.errors import ConfigError, MissingExtraError
+from emoseg.config import LearningConfig, MethodSettings
+from emoseg.errors import MissingExtraError
 from emoseg.learning import semisup
-from emoseg.learning.cross_fit import LearningSet, song_parts
 from emoseg.learning.methods import METHODS
-from emoseg.learning.methods.attention_mil import AttentionTrainer, GatedAttention, bag_logits, bag_softmax
-from emoseg.learning.methods.base import CrossFitted, Method, Run, TrainingSet
-from emoseg.learning.methods.co_teaching import CoTeaching
+from emoseg.learning.methods.attention_mil import (
+    AttentionMilSettings,
+    AttentionTrainer,
+    GatedAttention,
+    bag_logits,
+    bag_softmax,
+)
+from emoseg.learning.methods.base import Method, Run
+from emoseg.learning.methods.co_teaching import CoTeachingSettings, CoTeachingTrainer
 from emoseg.learning.methods.confident import find_errors
-from emoseg.learning.methods.dividemix import DivideMix, mixture_posterior
-from emoseg.learning.methods.elr import Elr
-from emoseg.learning.methods.inherit import Inherit, Mixup
-from emoseg.learning.methods.mean_teacher import MeanTeacher
-from emoseg.learning.methods.sssl import SelfLearner
-from emoseg.learning.methods.svm_compare import choose, decisions, machine
+from emoseg.learning.methods.dividemix import DivideMixSettings, DivideMixTrainer, mixture_posterior
+from emoseg.learning.methods.elr import ElrSettings, ElrTrainer
+from emoseg.learning.methods.inherit import InheritTrainer, Mixup, MixupTrainer
+from emoseg.learning.methods.mean_teacher import MeanTeacherSettings, MeanTeacherTrainer
+from emoseg.learning.methods.sssl import SsslTrainer
+from emoseg.learning.methods.svm_compare import SvmCompareSettings, choose, decisions, machine
 from emoseg.learning.networks import build_network
 from emoseg.learning.pipeline import Learned, learn
-from emoseg.learning.trainer import Trainer
+from emoseg.learning.trainer import NO_SETTINGS, Trainer
+from emoseg.learning.training_set import TrainingSet, song_parts
 from emoseg.metrics import auroc
 from emoseg.song.statistics import song_summaries
 from emoseg.types import UNLABELLED, Float64, Int64
 
 T = TypeVar("T", bound=Trainer)
-QUICK = SMALL.model_copy(update={"epochs": 8, "members": 2, "dividemix": DivideMixConfig(warmup_epochs=3)})
-NETWORKS: tuple[MethodName, ...] = ("inherit", "elr", "co-teaching", "dividemix", "confident", "mean-teacher", "sssl")
-SEGMENTS: tuple[MethodName, ...] = (*NETWORKS, "attention-mil")
+QUICK = SMALL.model_copy(update={"epochs": 8, "members": 2})
+DIVIDEMIX = DivideMixSettings(warmup_epochs=3)
+SETTINGS: dict[type[Trainer], MethodSettings] = {
+    ElrTrainer: ElrSettings(),
+    CoTeachingTrainer: CoTeachingSettings(),
+    DivideMixTrainer: DIVIDEMIX,
+    MeanTeacherTrainer: MeanTeacherSettings(),
+    AttentionTrainer: AttentionMilSettings(),
+    SsslTrainer: SSSL,
+}
+NETWORKS = ("inherit", "elr", "co-teaching", "dividemix", "confident", "mean-teacher", "sssl")
+SEGMENTS = (*NETWORKS, "attention-mil")
 
 
 def training_set(data: Blobs, given: Int64 | None = None, *, frontend: str = "descriptors") -> TrainingSet:
@@ -44,9 +59,29 @@ def training_set(data: Blobs, given: Int64 | None = None, *, frontend: str = "de
     return TrainingSet({frontend: data.features}, labels, data.song, groups, 3)
 
 
-def trained(trainer: type[T], data: Blobs, given: Int64 | None = None, config: LearningConfig = QUICK) -> T:
+def method(name: str) -> Method:
+    """Return a method with settings that suit a short training."""
+    return METHODS[name]({"dividemix": DIVIDEMIX, "sssl": SSSL}.get(name))
+
+
+def trained(
+    trainer: type[T],
+    data: Blobs,
+    given: Int64 | None = None,
+    config: LearningConfig = QUICK,
+    settings: MethodSettings | None = None,
+) -> T:
     labels = data.given if given is None else given
-    return trainer(data.features, labels, data.song, np.arange(len(labels)), classes=3, config=config, seed=0)
+    return trainer(
+        data.features,
+        labels,
+        data.song,
+        np.arange(len(labels)),
+        classes=3,
+        config=config,
+        seed=0,
+        settings=settings or SETTINGS.get(trainer, NO_SETTINGS),
+    )
 
 
 def with_randomness(trainer: T) -> T:
@@ -65,9 +100,9 @@ def accuracy(learned: Learned, test: Blobs) -> float:
     return float((predicted.segments.argmax(axis=1) == test.true).mean())
 
 
-@pytest.mark.parametrize("method", SEGMENTS)
-def test_every_method_learns_from_wrong_labels_and_ranks_them(method: MethodName, flipped: Blobs) -> None:
-    learned = learn(training_set(flipped), method=method, run=Run(QUICK, 0))
+@pytest.mark.parametrize("name", SEGMENTS)
+def test_every_method_learns_from_wrong_labels_and_ranks_them(name: str, flipped: Blobs) -> None:
+    learned = learn(training_set(flipped), method=method(name), run=Run(QUICK, 0))
     fit = learned.fit
     assert accuracy(learned, blobs(1, songs=18)) > 0.85
     assert auroc(flipped.right, fit.clean) > 0.8
@@ -75,11 +110,11 @@ def test_every_method_learns_from_wrong_labels_and_ranks_them(method: MethodName
     assert fit.flagged[~flipped.right].mean() > fit.flagged[flipped.right].mean()
     assert (fit.guesses.argmax(axis=1) == flipped.true).mean() > flipped.right.mean()
     assert 0.15 < fit.noise_rate < 0.65
-    assert (fit.ensemble is None) == (METHODS[method].not_in_folder is not None)
+    assert (fit.ensemble is None) == (METHODS[name].not_in_folder is not None)
 
 
 def test_whole_songs_are_learnt_from_one_row_each() -> None:
-    learned = learn(training_set(blobs(0)), method="whole-song", run=Run(QUICK, 0))
+    learned = learn(training_set(blobs(0)), method=method("whole-song"), run=Run(QUICK, 0))
     test = blobs(1)
     predicted = learned.predict({"descriptors": test.features}, test.song)
     assert (predicted.song.argmax(axis=1) == np.arange(60) % 3).mean() > 0.8
@@ -98,20 +133,20 @@ def test_a_whole_song_has_the_mean_of_its_segments_soft_labels(monkeypatch: pyte
     data.soft[:3] = (1, 0, 0)
     heard: list[Float64] = []
 
-    def cross_fit(self: Run, songs: LearningSet, *_: Any, **__: Any) -> None:
+    def cross_fit(self: Run, songs: TrainingSet, *_: Any, **__: Any) -> None:
         assert songs.soft is not None
         heard.append(songs.soft)
         raise InterruptedError
 
     monkeypatch.setattr(Run, "cross_fit", cross_fit)
     with pytest.raises(InterruptedError):
-        METHODS["whole-song"].fit(data, Run(QUICK, 0))
+        METHODS["whole-song"]().fit(data, Run(QUICK, 0))
     np.testing.assert_allclose(heard[0][:2], [[2 / 3, 1 / 6, 1 / 6], [1 / 3, 1 / 3, 1 / 3]])
     assert heard[0].shape == (60, 3)
 
 
 def test_the_support_vector_machine_learns_songs() -> None:
-    learned = learn(training_set(blobs(0), frontend="compare"), method="svm-compare", run=Run(QUICK, 0))
+    learned = learn(training_set(blobs(0), frontend="compare"), method=method("svm-compare"), run=Run(QUICK, 0))
     test = blobs(1)
     predicted = learned.predict({"compare": test.features}, test.song)
     assert (predicted.song.argmax(axis=1) == np.arange(60) % 3).mean() > 0.95
@@ -128,10 +163,10 @@ def few() -> tuple[Blobs, Int64]:
     return data, np.where(data.song < 12, data.given, UNLABELLED)
 
 
-@pytest.mark.parametrize("method", [*SEGMENTS, "mixup", "whole-song"])
-def test_every_method_takes_songs_without_a_label(method: MethodName, few: tuple[Blobs, Int64]) -> None:
+@pytest.mark.parametrize("name", [*SEGMENTS, "mixup", "whole-song"])
+def test_every_method_takes_songs_without_a_label(name: str, few: tuple[Blobs, Int64]) -> None:
     data, given = few
-    learned = learn(training_set(data, given), method=method, run=Run(QUICK, 0))
+    learned = learn(training_set(data, given), method=method(name), run=Run(QUICK, 0))
     test = blobs(1)
     predicted = learned.predict({"descriptors": test.features}, test.song)
     assert (predicted.song.argmax(axis=1) == np.arange(60) % 3).mean() > 0.6
@@ -148,7 +183,7 @@ def test_the_support_vector_machine_leaves_songs_without_a_label_out(few: tuple[
     garbled = replace(data, features=np.where((given == UNLABELLED)[:, None], 99.0, data.features).astype(np.float32))
     test = blobs(1)
     found = [
-        learn(training_set(d, given, frontend="compare"), method="svm-compare", run=Run(QUICK, 0)).predict(
+        learn(training_set(d, given, frontend="compare"), method=method("svm-compare"), run=Run(QUICK, 0)).predict(
             {"compare": test.features}, test.song
         )
         for d in (data, garbled)
@@ -156,7 +191,7 @@ def test_the_support_vector_machine_leaves_songs_without_a_label_out(few: tuple[
     np.testing.assert_array_equal(found[0].song, found[1].song)
 
 
-@pytest.mark.parametrize("trainer", [Inherit, Mixup, Elr, CoTeaching, AttentionTrainer])
+@pytest.mark.parametrize("trainer", [InheritTrainer, MixupTrainer, ElrTrainer, CoTeachingTrainer, AttentionTrainer])
 def test_supervised_trainers_never_hear_unlabelled_segments(trainer: type[Trainer], few: tuple[Blobs, Int64]) -> None:
     data, given = few
     garbled = replace(data, features=np.where((given == UNLABELLED)[:, None], 99.0, data.features).astype(np.float32))
@@ -168,7 +203,7 @@ def test_supervised_trainers_never_hear_unlabelled_segments(trainer: type[Traine
     assert all(states[0][k].tobytes() == states[1][k].tobytes() for k in states[0])
 
 
-@pytest.mark.parametrize("trainer", [SelfLearner, DivideMix, MeanTeacher])
+@pytest.mark.parametrize("trainer", [SsslTrainer, DivideMixTrainer, MeanTeacherTrainer])
 def test_semi_supervised_trainers_hear_them(trainer: type[Trainer], few: tuple[Blobs, Int64]) -> None:
     data, given = few
     truth = given == UNLABELLED
@@ -185,7 +220,7 @@ def test_semi_supervised_trainers_hear_them(trainer: type[Trainer], few: tuple[B
 
 def test_a_pass_is_as_long_with_few_labels_as_with_all(few: tuple[Blobs, Int64]) -> None:
     data, given = few
-    member = with_randomness(trained(Mixup, data, given))
+    member = with_randomness(trained(MixupTrainer, data, given))
     assert len(member.rows) == 72
     batches = list(member.batches())
     assert sum(len(b) for b in batches) == pytest.approx(360, abs=QUICK.batch)
@@ -206,13 +241,15 @@ def test_a_song_is_labelled_as_a_whole_or_not_at_all(few: tuple[Blobs, Int64]) -
     given = given.copy()
     given[0] = UNLABELLED
     with pytest.raises(ValueError, match="must all have a label, or none"):
-        learn(training_set(data, given), method="inherit", run=Run(QUICK, 0))
+        learn(training_set(data, given), method=method("inherit"), run=Run(QUICK, 0))
 
 
 # --- resume ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trainer", [Elr, CoTeaching, DivideMix, MeanTeacher, AttentionTrainer])
+@pytest.mark.parametrize(
+    "trainer", [ElrTrainer, CoTeachingTrainer, DivideMixTrainer, MeanTeacherTrainer, AttentionTrainer]
+)
 def test_a_trainer_goes_on_from_its_state(trainer: type[Trainer], few: tuple[Blobs, Int64]) -> None:
     data, given = few
     whole = trained(trainer, data, given)
@@ -240,15 +277,15 @@ def test_inherit_mixes_nothing_and_mixup_does(flipped: Blobs, monkeypatch: pytes
         return mixup(*args, alpha=alpha, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(semisup, "mixup", spy)
-    trained(Inherit, flipped).run_epoch(0)
+    trained(InheritTrainer, flipped).run_epoch(0)
     assert set(alphas) == {0.0}
     alphas.clear()
-    trained(Mixup, flipped).run_epoch(0)
+    trained(MixupTrainer, flipped).run_epoch(0)
     assert set(alphas) == {QUICK.mixup_alpha}
 
 
 def test_elr_targets_are_running_averages(flipped: Blobs) -> None:
-    member = trained(Elr, flipped, config=QUICK.model_copy(update={"elr": ElrConfig(beta=0.75)}))
+    member = trained(ElrTrainer, flipped, settings=ElrSettings(beta=0.75))
     at = torch.tensor([2, 5])
     first = torch.tensor([[0.8, 0.1, 0.1], [0.2, 0.2, 0.6]])
     second = torch.tensor([[0.5, 0.25, 0.25], [0.2, 0.4, 0.4]])
@@ -265,18 +302,18 @@ def test_elr_adds_its_term_to_the_loss(flipped: Blobs) -> None:
     """On targets equal to the prediction the term is log(1 - |p|^2): negative, so the loss is below plain training."""
     losses = {}
     for weight in (0.0, 3.0):
-        config = QUICK.model_copy(update={"elr": ElrConfig(beta=0.0, lambda_elr=weight)})
-        losses[weight] = trained(Elr, flipped, config=config).run_epoch(0)["loss"]
+        settings = ElrSettings(beta=0.0, lambda_elr=weight)
+        losses[weight] = trained(ElrTrainer, flipped, settings=settings).run_epoch(0)["loss"]
     assert losses[3.0] < losses[0.0] - 0.5
 
 
 def test_co_teaching_learns_from_the_others_small_losses(flipped: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    member = trained(CoTeaching, flipped)
+    member = trained(CoTeachingTrainer, flipped)
     for epoch in range(3):
         member.run_epoch(epoch)
-    monkeypatch.setattr(member, "estimate", lambda: 0.5)
+    monkeypatch.setattr(member, "estimate_rate", lambda: 0.5)
     before = member.evidence.copy()
-    record = member.run_epoch(QUICK.co_teaching.gradual_epochs)
+    record = member.run_epoch(CoTeachingSettings().gradual_epochs)
     assert record["forget_rate"] == 0.5, "the ramp ends at tau"
     picked = member.evidence - before
     assert picked.mean() == pytest.approx(0.5, abs=0.02)
@@ -285,7 +322,7 @@ def test_co_teaching_learns_from_the_others_small_losses(flipped: Blobs, monkeyp
 
 def test_co_teaching_swaps_the_choices(flipped: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each network is taught what the other one picked, not its own choice."""
-    member = with_randomness(trained(CoTeaching, flipped))
+    member = with_randomness(trained(CoTeachingTrainer, flipped))
     member.tau = 0.5
     losses: list[torch.Tensor] = []
     taught: dict[int, float] = {}
@@ -301,7 +338,7 @@ def test_co_teaching_swaps_the_choices(flipped: Blobs, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(semisup, "soft_cross_entropy", listen)
     monkeypatch.setattr(member, "step", step)
-    member.learn(QUICK.co_teaching.gradual_epochs + 1)
+    member.learn(CoTeachingSettings().gradual_epochs + 1)
     half = QUICK.batch // 2
     for which in range(2):
         chosen = torch.argsort(losses[1 - which])[:half]
@@ -311,7 +348,7 @@ def test_co_teaching_swaps_the_choices(flipped: Blobs, monkeypatch: pytest.Monke
 
 def test_co_teaching_estimates_the_noise_itself(flipped: Blobs) -> None:
     for data, low, high in ((flipped, 0.2, 0.45), (blobs(0), 0.0, 0.02)):
-        member = trained(CoTeaching, data)
+        member = trained(CoTeachingTrainer, data)
         for epoch in range(QUICK.epochs):
             record = member.run_epoch(epoch)
             assert record["forget_rate"] <= member.tau
@@ -329,7 +366,7 @@ def test_the_published_mixture_finds_two_groups() -> None:
 
 
 def test_dividemix_targets_are_refined_and_guessed(flipped: Blobs) -> None:
-    member = with_randomness(trained(DivideMix, flipped))
+    member = with_randomness(trained(DivideMixTrainer, flipped))
     for network in member.networks:  # no dropout: both views give what can be computed by hand
         for layer in network.modules():
             if isinstance(layer, torch.nn.Dropout):
@@ -350,7 +387,7 @@ def test_dividemix_targets_are_refined_and_guessed(flipped: Blobs) -> None:
 
 
 def test_dividemix_networks_teach_each_other(flipped: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    member = trained(DivideMix, flipped)
+    member = trained(DivideMixTrainer, flipped)
     answers = iter((np.zeros(len(flipped.given)), np.ones(len(flipped.given))))
     monkeypatch.setattr(member, "divide", lambda _: next(answers))
     heard: dict[int, float] = {}
@@ -361,7 +398,7 @@ def test_dividemix_networks_teach_each_other(flipped: Blobs, monkeypatch: pytest
         return learn_divided(which, clean, epoch)
 
     monkeypatch.setattr(member, "learn_divided", spy)
-    member.run_epoch(QUICK.dividemix.warmup_epochs)
+    member.run_epoch(DIVIDEMIX.warmup_epochs)
     assert heard == {0: 1.0, 1: 0.0}
     np.testing.assert_array_equal(member.clean(), 0.5)
 
@@ -371,22 +408,16 @@ def test_dividemix_ramps_the_unlabelled_loss(flipped: Blobs) -> None:
     inputs, targets = torch.randn(8, 8), torch.softmax(torch.randn(8, 3), dim=1)
 
     def loss(epoch: float, labelled: int) -> float:
-        member = with_randomness(trained(DivideMix, flipped, config=config))
+        member = with_randomness(trained(DivideMixTrainer, flipped, config=config))
         member.networks[0].eval()
         return float(member.loss(0, inputs, targets, labelled, epoch).detach())
 
-    warmup, ramp = QUICK.dividemix.warmup_epochs, QUICK.dividemix.rampup_epochs
+    warmup, ramp = DIVIDEMIX.warmup_epochs, DIVIDEMIX.rampup_epochs
     start, half, full, later = (loss(warmup + t, 4) for t in (0, ramp / 2, ramp, ramp + 2))
     assert start < half < full
     assert half - start == pytest.approx((full - start) / 2, rel=1e-4)
     assert later == full
     assert loss(warmup, 8) == loss(warmup + ramp, 8), "nothing unlabelled, nothing ramped"
-
-
-def test_dividemix_must_get_past_its_warm_up(flipped: Blobs) -> None:
-    config = QUICK.model_copy(update={"dividemix": DivideMixConfig(warmup_epochs=8)})
-    with pytest.raises(ConfigError, match="warmup_epochs 8 must be below epochs 8"):
-        trained(DivideMix, flipped, config=config)
 
 
 def test_cleanlab_points_at_planted_errors() -> None:
@@ -412,8 +443,8 @@ def test_confident_learning_leaves_the_flagged_out_of_its_second_round(
         return cross_fit(self, *args, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Run, "cross_fit", spy)
-    fit = METHODS["confident"].fit(training_set(flipped), Run(QUICK, 0))
-    assert len(rows) == METHODS["confident"].passes({"blobs": 1}, 1) == 2
+    fit = METHODS["confident"]().fit(training_set(flipped), Run(QUICK, 0))
+    assert len(rows) == METHODS["confident"]().passes({"blobs": 1}, 1) == 2
     assert rows[0] is None
     assert rows[1] is not None
     np.testing.assert_array_equal(np.setdiff1d(np.arange(len(flipped.given)), rows[1]), np.flatnonzero(fit.flagged))
@@ -423,17 +454,16 @@ def test_confident_learning_leaves_the_flagged_out_of_its_second_round(
 
 
 def test_the_teacher_is_a_moving_average(flipped: Blobs) -> None:
-    config = QUICK.model_copy(update={"mean_teacher": MeanTeacherConfig(ema_decay=0.9)})
-    member = trained(MeanTeacher, flipped, config=config)
+    member = trained(MeanTeacherTrainer, flipped, settings=MeanTeacherSettings(ema_decay=0.9))
     key = "layers.0.weight"
     start = member.networks[0].state_dict()[key].clone()
     torch.testing.assert_close(member.teacher.state_dict()[key], start)
     with torch.no_grad():
         member.networks[0].state_dict()[key].add_(1.0)
-    member.follow()
+    member.update_teacher()
     torch.testing.assert_close(member.teacher.state_dict()[key], start + 0.5)  # the first step: half and half
     member.steps = 1000
-    member.follow()
+    member.update_teacher()
     torch.testing.assert_close(member.teacher.state_dict()[key], start + 0.9 * 0.5 + 0.1)
     np.testing.assert_array_equal(member.state()["network0/" + key], member.teacher.state_dict()[key].numpy())
     assert np.array_equal(member.probabilities(member.rows), member.evaluate(member.teacher, member.rows))
@@ -450,7 +480,7 @@ def test_attention_weights_of_a_song_sum_to_one() -> None:
 def test_a_bag_is_the_weighted_mean_of_its_segments_logits() -> None:
     data = blobs(0)
     network = build_network(data.features, np.arange(100), 3, QUICK.network).eval()
-    attention = GatedAttention(network.classifier.in_features, AttentionMilConfig().attention_dim)
+    attention = GatedAttention(network.classifier.in_features, AttentionMilSettings().attention_dim)
     x, bag = torch.from_numpy(data.features[:7]), torch.tensor([0, 0, 0, 1, 1, 1, 1])
     torch.testing.assert_close(network.classifier(network.embed(x)), network(x))
     weights = bag_softmax(attention(network.embed(x)), bag)
@@ -467,7 +497,9 @@ def test_attention_turns_to_the_segments_that_tell() -> None:
     telling = np.arange(60) * 6 + rng.integers(0, 6, 60)
     features[telling, given[telling]] += 6
     config = QUICK.model_copy(update={"epochs": 20})
-    member = AttentionTrainer(features, given, song, np.arange(360), classes=3, config=config, seed=0)
+    member = AttentionTrainer(
+        features, given, song, np.arange(360), classes=3, config=config, seed=0, settings=AttentionMilSettings()
+    )
     for epoch in range(20):
         member.run_epoch(epoch)
     with torch.no_grad():
@@ -482,7 +514,7 @@ def test_cost_and_scaling_are_chosen_on_held_out_songs() -> None:
     rng = np.random.default_rng(0)
     labels, part = np.arange(60) % 3, np.arange(60) // 3 % 4
     x = np.eye(3)[labels] * 2 + rng.normal(size=(60, 3))
-    chosen, held_out = choose(x, labels, part, classes=3)
+    chosen, held_out = choose(x, labels, part, classes=3, costs=SvmCompareSettings().costs)
     fitted = chosen.fit(x[part != 2], labels[part != 2])
     np.testing.assert_allclose(held_out[part == 2], decisions(fitted, x[part == 2]))
     two = machine("standard", 1.0).fit(x[labels < 2], labels[labels < 2])
@@ -491,15 +523,13 @@ def test_cost_and_scaling_are_chosen_on_held_out_songs() -> None:
     assert (values.argmax(axis=1) == labels[labels < 2]).mean() > 0.8
 
 
-def test_the_registry_is_what_settings_may_name() -> None:
-    assert list(METHODS) == list(get_args(MethodName))
-    assert {name for name, m in METHODS.items() if m.not_in_folder} == {"attention-mil", "whole-song", "svm-compare"}
+def test_methods_that_a_model_folder_cannot_contain_say_so() -> None:
+    assert {name for name in METHODS if METHODS[name].not_in_folder} == {"attention-mil", "whole-song", "svm-compare"}
 
 
 def test_a_package_that_is_missing_is_named() -> None:
-    class Needy(CrossFitted):
+    class Needy(Mixup):
         extra = ("no_such_package", "cleanlab")
 
-    needy: Method = Needy(Mixup)
     with pytest.raises(MissingExtraError, match=r"this method needs packages .*: pip install cleanlab$"):
-        needy.require_extra()
+        Needy.require_extra()

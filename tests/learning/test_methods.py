@@ -5,32 +5,32 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from planted import SMALL, Blobs, blobs
+from planted import SMALL, SSSL, Blobs, blobs
 
-from emoseg.config import LearningConfig, MethodName
-from emoseg.learning.cross_fit import LearningSet, SegmentFit, cross_fit
-from emoseg.learning.methods import METHODS
-from emoseg.learning.methods.base import CrossFitted
-from emoseg.learning.methods.inherit import Mixup
-from emoseg.learning.methods.sssl import SelfLearner
+from emoseg.config import LearningConfig, MethodSettings
+from emoseg.learning.cross_fit import SegmentFit, cross_fit
+from emoseg.learning.methods.inherit import MixupTrainer
+from emoseg.learning.methods.sssl import SsslTrainer
 from emoseg.learning.networks import LEVEL_DB, ConvNet, Perceptron, build_network
-from emoseg.learning.trainer import Trainer, mixed_seed, one_cycle
+from emoseg.learning.trainer import NO_SETTINGS, Trainer, mixed_seed, one_cycle
+from emoseg.learning.training_set import TrainingSet
 from emoseg.metrics import auroc
 from emoseg.types import Float32, Int64
 
 SEEDS = (0, 1, 2)
 
 
-def trainer_class(name: MethodName) -> type[Trainer]:
-    method = METHODS[name]
-    assert isinstance(method, CrossFitted)
-    return method.trainer
+TRAINERS: dict[str, tuple[type[Trainer], MethodSettings]] = {
+    "mixup": (MixupTrainer, NO_SETTINGS),
+    "sssl": (SsslTrainer, SSSL),
+}
 
 
-def learnt(method: MethodName, **planted: float) -> list[tuple[Blobs, SegmentFit]]:
+def learnt(method: str, **planted: float) -> list[tuple[Blobs, SegmentFit]]:
     data = [blobs(seed, **planted) for seed in SEEDS]  # type: ignore[arg-type]
+    trainer, settings = TRAINERS[method]
     return [
-        (d, cross_fit(d.learning_set(), trainer=trainer_class(method), config=SMALL, seed=s))
+        (d, cross_fit(d.training_set(), "blobs", trainer=trainer, settings=settings, config=SMALL, seed=s))
         for s, d in zip(SEEDS, data, strict=True)
     ]
 
@@ -39,10 +39,11 @@ def segment_accuracy(runs: list[tuple[Blobs, SegmentFit]]) -> float:
     return float(np.mean([(fit.out_of_fold.argmax(axis=1) == d.true).mean() for d, fit in runs]))
 
 
-def trainer_of(name: MethodName, data: Blobs, *, config: LearningConfig = SMALL, rows: Int64 | None = None) -> Trainer:
+def trainer_of(name: str, data: Blobs, *, config: LearningConfig = SMALL, rows: Int64 | None = None) -> Trainer:
     every = np.arange(len(data.given))
     chosen = every if rows is None else rows
-    return trainer_class(name)(data.features, data.given, data.song, chosen, classes=3, config=config, seed=0)
+    trainer, settings = TRAINERS[name]
+    return trainer(data.features, data.given, data.song, chosen, classes=3, config=config, seed=0, settings=settings)
 
 
 def test_the_self_learner_finds_wrong_stretches() -> None:
@@ -72,10 +73,10 @@ def test_right_labels_are_trusted() -> None:
 
 def test_warm_up_questions_no_label() -> None:
     trainer = trainer_of("sssl", blobs(0, stretches=0.5))
-    for epoch in range(SMALL.sssl.warmup_epochs):
+    for epoch in range(SSSL.warmup_epochs):
         assert set(trainer.run_epoch(epoch)) == {"loss"}
         np.testing.assert_array_equal(trainer.clean(), 1.0)
-    record = trainer.run_epoch(SMALL.sssl.warmup_epochs)
+    record = trainer.run_epoch(SSSL.warmup_epochs)
     assert set(record) >= {"loss", "clean_share", "fallback", "rescued_classes"}
     assert 0.5 < record["clean_share"] < 0.95
     assert trainer.clean().min() < 0.5
@@ -91,7 +92,7 @@ def test_the_randomness_of_a_pass_depends_on_seed_and_pass_alone() -> None:
     data = blobs(0)
 
     def drawn(seed: int, epoch: int, *, ambient: int) -> tuple[float, ...]:
-        trainer = Mixup(data.features, data.given, data.song, np.arange(90), classes=3, config=SMALL, seed=seed)
+        trainer = MixupTrainer(data.features, data.given, data.song, np.arange(90), classes=3, config=SMALL, seed=seed)
         numbers: list[float] = []
 
         def learn(epoch: int) -> dict[str, float]:
@@ -115,7 +116,7 @@ def test_the_randomness_of_a_pass_depends_on_seed_and_pass_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["mixup", "sssl"])
-def test_rows_outside_the_training_set_are_not_learnt_from(name: MethodName) -> None:
+def test_rows_outside_the_training_set_are_not_learnt_from(name: str) -> None:
     data = blobs(0)
     rows = np.arange(0, 240)
     garbled = Blobs(data.features.copy(), data.given.copy(), data.true, data.song)
@@ -124,7 +125,7 @@ def test_rows_outside_the_training_set_are_not_learnt_from(name: MethodName) -> 
     states = []
     for d in (data, garbled):
         trainer = trainer_of(name, d, rows=rows)
-        for epoch in range(SMALL.sssl.warmup_epochs + 1):
+        for epoch in range(SSSL.warmup_epochs + 1):
             trainer.run_epoch(epoch)
         states.append(trainer.state())
     assert all(states[0][k].tobytes() == states[1][k].tobytes() for k in states[0])
@@ -148,9 +149,8 @@ def test_batches_hold_every_segment_once_but_for_a_small_last_one() -> None:
 
 def test_labels_move_towards_the_truth() -> None:
     data = blobs(0, stretches=0.5)
-    trainer = SelfLearner(
-        data.features, data.given, data.song, np.arange(len(data.given)), classes=3, config=SMALL, seed=0
-    )
+    trainer = trainer_of("sssl", data)
+    assert isinstance(trainer, SsslTrainer)
     for epoch in range(6):
         trainer.run_epoch(epoch)
     predicted = [torch.from_numpy(trainer.network_probabilities(i, trainer.rows)).float() for i in range(2)]
@@ -168,9 +168,8 @@ def test_labels_move_towards_the_truth() -> None:
 def test_networks_are_taught_by_each_other() -> None:
     """Each network must get the split of the other one: with a split of its own it confirms its own mistakes."""
     data = blobs(0, stretches=0.5)
-    trainer = SelfLearner(
-        data.features, data.given, data.song, np.arange(len(data.given)), classes=3, config=SMALL, seed=0
-    )
+    trainer = trainer_of("sssl", data)
+    assert isinstance(trainer, SsslTrainer)
     seen: list[tuple[int, float]] = []
     learn_from = trainer.loss
 
@@ -188,7 +187,7 @@ def test_networks_are_taught_by_each_other() -> None:
         return found
 
     trainer.divide = planted  # type: ignore[method-assign, assignment]
-    trainer.run_epoch(SMALL.sssl.warmup_epochs)
+    trainer.run_epoch(SSSL.warmup_epochs)
     assert dict(seen) == {0: 1.0, 1: 0.0}
     assert len(set(seen)) == 2
 
@@ -210,7 +209,7 @@ def test_seeds_of_neighbours_share_nothing() -> None:
 def test_clean_probability_of_plain_training_is_that_of_the_given_label() -> None:
     data = blobs(0, flips=0.2)
     trainer = trainer_of("mixup", data)
-    assert isinstance(trainer, Mixup)
+    assert isinstance(trainer, MixupTrainer)
     expected = np.zeros(len(data.given))
     for epoch in range(2):
         trainer.run_epoch(epoch)
@@ -230,8 +229,9 @@ def spectrograms(seed: int = 0) -> tuple[Float32, Int64]:
 
 def test_the_convolutional_network_learns_spectrograms() -> None:
     x, labels = spectrograms()
-    data = LearningSet(x, labels, np.arange(90), [str(i) for i in range(90)], 3)
-    fit = cross_fit(data, trainer=SelfLearner, config=SMALL.model_copy(update={"epochs": 6, "members": 2}), seed=0)
+    data = TrainingSet({"logmel": x}, labels, np.arange(90), [str(i) for i in range(90)], 3)
+    config = SMALL.model_copy(update={"epochs": 6, "members": 2})
+    fit = cross_fit(data, "logmel", trainer=SsslTrainer, settings=SSSL, config=config, seed=0)
     assert (fit.out_of_fold.argmax(axis=1) == labels).mean() > 0.9
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emoseg.config import ConvNetConfig, LearningConfig, NetworkConfig, SsslConfig
-from emoseg.learning.cross_fit import LearningSet
+from emoseg.config import ConvNetConfig, LearningConfig, NetworkConfig
+from emoseg.learning.methods.sssl import SsslSettings
+from emoseg.learning.training_set import TrainingSet
 from emoseg.types import Float32, Int64
 
 SMALL = LearningConfig(
@@ -17,8 +18,8 @@ SMALL = LearningConfig(
     members=3,
     network=NetworkConfig(hidden=(32,), channels=(4, 8), dropout=0.2),
     convnet=ConvNetConfig(epochs=12, batch=16, learning_rate=3e-3),
-    sssl=SsslConfig(warmup_epochs=3),
 )
+SSSL = SsslSettings(warmup_epochs=3)
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Blobs:
     def right(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         return self.given == self.true
 
-    def learning_set(self) -> LearningSet:
+    def training_set(self, frontend: str = "blobs") -> TrainingSet:
         songs = int(self.song[-1]) + 1
-        return LearningSet(self.features, self.given, self.song, [str(i) for i in range(songs)], 3)
+        return TrainingSet({frontend: self.features}, self.given, self.song, [str(i) for i in range(songs)], 3)
 
 
 def blobs(seed: int, *, stretches: float = 0.0, flips: float = 0.0, songs: int = 60, length: int = 6) -> Blobs:

@@ -19,7 +19,6 @@ from emoseg.config import (
     LogMelConfig,
     NetworkConfig,
     SegmentConfig,
-    SsslConfig,
     TrainConfig,
 )
 from emoseg.corpora import Corpus, CorpusOptions, load_corpus
@@ -446,7 +445,6 @@ TINY = SETTINGS.model_copy(
         "learning": LearningConfig(
             epochs=2,
             members=2,
-            sssl=SsslConfig(warmup_epochs=1),
             convnet=ConvNetConfig(epochs=2),
             network=NetworkConfig(channels=(4, 4)),
         )

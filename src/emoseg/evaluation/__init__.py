@@ -19,7 +19,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-from emoseg.config import TrainConfig, config_hash, replace_settings
+from emoseg.config import TrainConfig, replace_settings
 from emoseg.corpora.base import Corpus
 from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.splits import official_split
@@ -29,11 +29,10 @@ from emoseg.evaluation.measures import make_result
 from emoseg.evaluation.predictions import require_predictions, write_predictions
 from emoseg.evaluation.protocol import DEFAULT_METHODS, Protocol, check_splits, split_report
 from emoseg.evaluation.report import print_result, write_result
-from emoseg.frontends import build_frontend
 from emoseg.learning import require_train_extra
+from emoseg.learning.methods import METHODS, resolve_settings
 from emoseg.system.progress import progress
 from emoseg.system.unfinished import unfinished, unfinished_folder
-from emoseg.version import VERSION
 
 __all__ = ["DEFAULT_METHODS", "Protocol", "evaluate", "print_result", "unfinished_folder", "write_result"]
 
@@ -95,6 +94,7 @@ def evaluate(
     """
     require_train_extra()
     protocol, config = protocol or Protocol(), config or TrainConfig()
+    config = resolve_settings(config, protocol.methods)
     if predictions:
         require_predictions(predictions)
     if protocol.test_split is not None:
@@ -107,7 +107,7 @@ def evaluate(
         if report := split_report(segments, protocol):
             for message in report.warnings():
                 warnings.warn(message, EmosegWarning, stacklevel=2)
-        store = TrialStore(work, _fingerprint(protocol, config, segments))
+        store = TrialStore(work, protocol, config, segments.hash)
         results = _run_trials(
             protocol, config, segments, len(labels), store, workers=workers, folder=work or cache, quiet=quiet
         )
@@ -152,19 +152,8 @@ def _run_trials(
 
 def _all_features(protocol: Protocol, config: TrainConfig) -> TrainConfig:
     """Return the settings with the frontends of all methods, after a check that their packages are installed."""
-    from emoseg.learning.methods import METHODS
-
     frontends = {f.name: f for f in config.frontends}
     for name in protocol.methods:
         METHODS[name].require_extra()
         frontends |= {f.name: f for f in METHODS[name].frontends or () if f.name not in frontends}
     return replace_settings(config, frontends=tuple(frontends.values()))
-
-
-def _fingerprint(protocol: Protocol, config: TrainConfig, segments: CorpusSegments) -> str:
-    """Return a hash of all that decides a trial's result but method, seed and fold, which may grow between calls."""
-    split = f"{protocol.folds} folds" if protocol.test_split is None else f"test split {protocol.test_split}"
-    shared = f"{split}, {protocol.group}, {protocol.noise}, {protocol.fraction}"
-    versions = [f"{f.name} {build_frontend(f, config.segment).version}" for f in config.frontends]
-    versions.append(f"emoseg {VERSION}")
-    return config_hash(replace_settings(config, method="inherit"), shared, segments.hash, ", ".join(versions))

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoseg import metrics
-from emoseg.config import MethodName, TrainConfig
+from emoseg.config import TrainConfig, config_hash
 from emoseg.corpora.segments import CorpusSegments
 from emoseg.errors import EmosegWarning
 from emoseg.evaluation.protocol import Fold, Protocol, make_fold, soft_targets
 from emoseg.frontends.store import default_cache, load_arrays, save_arrays
+from emoseg.learning.methods import build_method, code_versions
 from emoseg.system.parallel import Start, run_parallel
 from emoseg.system.unfinished import claim, remove
 from emoseg.types import UNLABELLED, Float64, Int64
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 class Trial:
     """One method on one fold of one seed."""
 
-    method: MethodName
+    method: str
     seed: int
     fold: int
     protocol: Protocol
@@ -77,25 +78,43 @@ class TrialResult:
 
 
 class TrialStore:
-    """Finished jobs on disk, so that a long evaluation that was killed goes on; no folder, nothing kept.
+    """Finished jobs on disk, so that a long evaluation that was killed continues; without a folder nothing is kept.
+
+    There is one folder per method, so that methods can be added from one call to the next.
 
     Parameters
     ----------
     folder : Path or None
         Held by `emoseg.system.unfinished.unfinished`.
-    settings : str
-        A fingerprint of all that decides an outcome but method, seed and fold.
+    protocol : Protocol
+    config : TrainConfig
+        With complete settings of all methods of the protocol, as `resolve_settings` returns.
+    songs : str
+        Hash of the songs and their labels.
 
     Raises
     ------
     ConfigError
-        The folder holds outcomes of other settings.
+        The folder has outcomes of other settings.
+
+    Warns
+    -----
+    EmosegWarning
+        The folder has outcomes of another version of emoseg, a frontend or a method, which are removed.
     """
 
-    def __init__(self, folder: Path | None, settings: str) -> None:
+    def __init__(self, folder: Path | None, protocol: Protocol, config: TrainConfig, songs: str) -> None:
         self.folder = folder
-        if folder is not None:
-            claim(folder, settings, what="evaluation")
+        if folder is None:
+            return
+        # What all methods share, without the number of seeds, which may also grow.
+        parted = f"{protocol.folds} folds" if protocol.test_split is None else f"test split {protocol.test_split}"
+        shared = f"{parted}, {protocol.group}, {protocol.noise}, {protocol.fraction}"
+        settings = config.model_dump_json(exclude={"method", "methods"})
+        claim(folder, config_hash(settings, shared, songs), what="evaluation", versions=code_versions(config))
+        for name in protocol.methods:
+            table, versions = json.dumps(config.methods[name]), code_versions(config, [name])
+            claim(folder / name, config_hash(table), what=f"evaluation of the method {name!r}", versions=versions)
 
     def load(self, job: Trial) -> TrialResult | None:
         """Return the outcome of a finished job; one that is damaged is removed, with a warning."""
@@ -118,7 +137,7 @@ class TrialStore:
 
     def _file(self, job: Trial) -> Path:
         assert self.folder is not None
-        return self.folder / f"{job.method}-seed{job.seed}-fold{job.fold}.npz"
+        return self.folder / job.method / f"seed{job.seed}-fold{job.fold}.npz"
 
 
 def _outcome(arrays: dict[str, NDArray[Any]]) -> TrialResult:
@@ -173,7 +192,7 @@ def run_all(
     folder : Path, optional
         Where processes find the features meanwhile; default the cache.
     """
-    from emoseg.learning.cross_fit import arrays_on_disk, process_environment
+    from emoseg.learning.processes import arrays_on_disk, process_environment
 
     if min(workers, len(jobs)) <= 1:
         data = TrialData(segments.table.features, segments, classes)
@@ -203,12 +222,13 @@ def run_trial(job: Trial, data: TrialData) -> TrialResult:
 
 
 def _run_trial(job: Trial, features: Mapping[str, NDArray[Any]], segments: CorpusSegments, classes: int) -> TrialResult:
-    from emoseg.learning.methods import METHODS
-    from emoseg.learning.methods.base import Run, TrainingSet
+    from emoseg.learning.methods.base import Run
     from emoseg.learning.pipeline import learn
+    from emoseg.learning.training_set import TrainingSet
 
     fold = make_fold(segments, job.protocol, classes=classes, seed=job.seed, fold=job.fold)
-    own = METHODS[job.method].frontends or job.config.frontends
+    method = build_method(job.config, job.method)
+    own = method.frontends or job.config.frontends
     tables = {frontend.name: features[frontend.name] for frontend in own}
     groups = segments.groups(job.protocol.group)
     data = TrainingSet(
@@ -220,7 +240,7 @@ def _run_trial(job: Trial, features: Mapping[str, NDArray[Any]], segments: Corpu
         soft_targets(segments, fold) if job.config.learning.soft_labels else None,
     )
     started = time.process_time()
-    learned = learn(data, method=job.method, run=Run(job.config.learning, seed=job.seed * 100 + job.fold))
+    learned = learn(data, method=method, run=Run(job.config.learning, seed=job.seed * 100 + job.fold))
     seconds = time.process_time() - started
     labelled = fold.given != UNLABELLED
     predicted = learned.predict(

@@ -1,8 +1,10 @@
-"""From how a segment is learnt to the probability that its label is right.
+"""Estimates of label noise: which labels are wrong, and how many.
 
-`clean_probability` fits a two-component Gaussian mixture to per-segment losses and returns the posterior of the
-component with the smaller mean, as DivideMix does, with guards: a mixture always finds two groups, whether or not there
-are two. Every fallback is named in the result, so that a report can say when labels were trusted for want of evidence.
+`clean_probability` fits a two-component Gaussian mixture to the losses of segments and returns the posterior of the
+component with the smaller mean, as DivideMix does. A mixture always finds two groups, whether or not there are two, so
+it has guards; the result names the guard that applied. `estimate_noise_rate` estimates the share of wrong labels from
+held-out predictions. `smoothed` averages values over neighbouring segments. `song_consensus` and `with_consensus` use
+the labels of a song's other segments.
 
 References
 ----------
@@ -22,25 +24,20 @@ from numpy.typing import NDArray
 
 from emoseg.song.machine import standardised
 
-# Nats for each unit of the temperature's logarithm: decides where the likelihood does not, and changes an
-# estimated rate by no more than a few hundredths elsewhere.
-TIE_BREAK = 0.003
-SIGNIFICANT = 1.92  # half the 95 % point of chi-squared with one degree of freedom
-
 Fallback = Literal["few segments", "equal losses", "not converged", "minor component", "overlap", "agreement"]
 
 
 @dataclass(frozen=True)
 class CleanProbability:
-    """Clean probability of each segment, and what the guards did.
+    """Clean probability of each segment, and which guards applied.
 
     Parameters
     ----------
     probability : array, shape (S,), in [0, 1]
     fallback : str or None
-        Why the mixture was not used and all labels were trusted; None where it was used.
+        Why the mixture was not used and all labels are trusted; None where it was used.
     rescued_classes : tuple of int
-        Labels that had no clean segment by the mixture and kept their smallest losses.
+        Labels without any clean segment according to the mixture; their segments of smallest loss are trusted.
     """
 
     probability: NDArray[np.float64]
@@ -59,13 +56,13 @@ def clean_probability(
     rescue_share: float = 0.2,
     seed: int = 0,
 ) -> CleanProbability:
-    """Return how probable it is that each segment's label is right, from its loss.
+    """Return the probability that each segment's label is right, from its loss.
 
     Parameters
     ----------
     losses : array, shape (S,)
-        Cross-entropy of the given label, in evaluation mode, natural logarithm; finite. Where even the component of
-        large losses lies on average below that of chance, log K, the network agrees with the labels: all clean.
+        Cross-entropy of the given label in nats, in evaluation mode; finite. Where the mean of the component of large
+        losses is below that of chance, log K, the network agrees with the labels and all are clean.
     labels : array of int, shape (S,)
         Given labels.
     threshold : float
@@ -73,13 +70,13 @@ def clean_probability(
     min_segments : int
         With fewer segments all are clean.
     min_separation : float
-        Distance of the component means in pooled standard deviations below which the two are one group: all clean.
+        Distance of the component means, in pooled standard deviations, below which the two are one group: all clean.
     min_weight : float
         Weight of the smaller component below which there is one group: all clean.
     rescue_share : float
-        Share of a class, by smallest loss, that stays clean where the mixture leaves it nothing.
+        Share of a class, by smallest loss, that is clean where the mixture leaves the class without clean segments.
     seed : int
-        Of the mixture's starting point.
+        Seed of the mixture's starting point.
 
     Returns
     -------
@@ -105,33 +102,46 @@ def clean_probability(
         members = np.flatnonzero(labels == label)
         if not (posterior[members] > threshold).any():
             kept = members[np.argsort(losses[members], kind="stable")[: max(1, round(rescue_share * len(members)))]]
-            # Just above the threshold: trusted enough to be learnt from, not more than the evidence supports.
+            # Half-way from the threshold to 1: trusted enough to be learnt from, but without the mixture's support.
             posterior[kept] = threshold + 0.5 * (1 - threshold)
             rescued.append(int(label))
     return CleanProbability(posterior, None, tuple(rescued))
 
 
 def estimate_noise_rate(
-    probabilities: NDArray[np.float64], given: NDArray[np.int64], song: NDArray[np.int64] | None = None
+    probabilities: NDArray[np.float64],
+    given: NDArray[np.int64],
+    song: NDArray[np.int64] | None = None,
+    *,
+    significance: float = 1.92,
+    tie_break: float = 0.003,
 ) -> float:
-    """Estimate the share of wrong labels, in [0, (K - 1) / K], from predictions of items that were not learnt from.
+    """Return the estimated share of wrong labels, in [0, (K - 1) / K], from predictions of items not learnt from.
 
-    A given label y is the true one with probability 1 - e and any other with probability e / (K - 1) (symmetric noise).
-    For held-out predictions p the likelihood of the given labels is ``(1 - e) q_y + e (1 - q_y) / (K - 1)``, where q is
-    p with a temperature; both are fitted. A predictor that is merely weak is so all over and is explained by the
-    temperature; wrong labels are what it is sure against, and explained by e. Nothing else is known about the noise.
-    Where all predictions are equally sure the two cannot be told apart, and disagreement is taken for noise. A rate
-    that the likelihood does not prefer to 0 by a ratio test at the 5 % level is 0. Segments of a song are no
-    independent witnesses: the ratio is divided by their design effect, the variance of its sum over songs in units of
-    what independent segments would give.
+    Under symmetric noise a given label y is the true one with probability 1 - e, and each other label with probability
+    e / (K - 1). For held-out predictions p the likelihood of the given labels is
+    ``(1 - e) q_y + e (1 - q_y) / (K - 1)``, where q is p with a temperature. Temperature and e are fitted together. A
+    weak predictor is unsure of all items, which the temperature explains; wrong labels are items that the predictor is
+    sure against, which e explains. Where all predictions are equally sure the two cannot be distinguished, and
+    disagreement counts as noise.
+
+    The estimate is 0 unless a likelihood-ratio test prefers it to 0. The segments of a song are not independent, so the
+    ratio is divided by their design effect: the variance of its sum over songs, relative to independent segments.
 
     Parameters
     ----------
     probabilities : array, shape (n, K)
-        Out-of-fold; predictions of items that were learnt from hide the noise.
+        Out-of-fold probabilities. Predictions of items that were learnt from would hide the noise.
     given : array of int, shape (n,)
+        Given labels.
     song : array of int, shape (n,), optional
-        Song of each item; None: each is one of its own.
+        Song of each item; None if every item is independent.
+    significance : float
+        Smallest log-likelihood ratio, in nats, that counts as evidence of noise. The default is half the 95 % point of
+        chi-squared with one degree of freedom.
+    tie_break : float
+        Penalty in nats per unit of the temperature's logarithm. It decides where the likelihood is flat, and changes an
+        estimate by no more than a few hundredths elsewhere.
 
     References
     ----------
@@ -141,38 +151,62 @@ def estimate_noise_rate(
     data. Annals of Statistics 12, 1984. (the design effect)
     """
     from scipy.optimize import minimize
-    from scipy.special import expit, logit, softmax
+    from scipy.special import logit
 
-    classes = probabilities.shape[1]
-    most = (classes - 1) / classes
-    logs = np.log(np.clip(probabilities, 1e-4, 1))
-    rows = np.arange(len(given))
+    model = _NoiseModel(np.log(np.clip(probabilities, 1e-4, 1)), given, tie_break)
 
-    def unpack(x: NDArray[np.float64]) -> tuple[float, float]:
-        return float(np.exp(np.clip(x[0], -3, 3))), float(most * expit(x[1]))
+    def noiseless(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([x[0], -np.inf])
 
-    def log_likelihood(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        temperature, rate = unpack(x)
-        q = softmax(logs / temperature, axis=1)[rows, given]
-        return np.log((1 - rate) * q + rate / (classes - 1) * (1 - q) + 1e-12) - TIE_BREAK * np.log(temperature)
+    def loss_without_noise(x: NDArray[np.float64]) -> float:
+        return model.loss(noiseless(x))
 
-    def loss(x: NDArray[np.float64]) -> float:
-        return float(-log_likelihood(x).mean())
+    log_temperatures, rates = (-0.5, 0.5), (0.05, 0.3)
+    starts = [np.array([t, logit(rate / model.largest_rate)]) for t in log_temperatures for rate in rates]
+    fits = [minimize(model.loss, start, method="Nelder-Mead") for start in starts]
+    best = min(fits, key=lambda fit: float(fit.fun))
+    without_noise = minimize(loss_without_noise, np.zeros(1), method="Nelder-Mead")
+    ratio = model.log_likelihood(best.x) - model.log_likelihood(noiseless(without_noise.x))
+    design_effect = 1 if song is None else _design_effect(ratio, song)
+    return model.temperature_and_rate(best.x)[1] if ratio.sum() >= significance * design_effect else 0.0
 
-    def noiseless(x: NDArray[np.float64]) -> float:
-        return loss(np.array([x[0], -np.inf]))
 
-    starts = [np.array([log_t, logit(rate / most)]) for log_t in (-0.5, 0.5) for rate in (0.05, 0.3)]
-    best = min((minimize(loss, start, method="Nelder-Mead") for start in starts), key=lambda found: float(found.fun))
-    without = minimize(noiseless, np.zeros(1), method="Nelder-Mead")
-    none = np.array([without.x[0], -np.inf])
-    ratio = log_likelihood(best.x) - log_likelihood(none)
-    significant = ratio.sum() >= SIGNIFICANT * (1 if song is None else _design_effect(ratio, song))
-    return unpack(best.x)[1] if significant else 0.0
+@dataclass(frozen=True)
+class _NoiseModel:
+    """The likelihood of given labels under symmetric noise; its parameters are unbounded numbers (2,)."""
+
+    log_probabilities: NDArray[np.float64]
+    given: NDArray[np.int64]
+    tie_break: float
+
+    @property
+    def classes(self) -> int:
+        return self.log_probabilities.shape[1]
+
+    @property
+    def largest_rate(self) -> float:
+        return (self.classes - 1) / self.classes
+
+    def temperature_and_rate(self, x: NDArray[np.float64]) -> tuple[float, float]:
+        from scipy.special import expit
+
+        return float(np.exp(np.clip(x[0], -3, 3))), float(self.largest_rate * expit(x[1]))
+
+    def log_likelihood(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the log-likelihood of each given label, minus the tie-breaking penalty, shape (n,)."""
+        from scipy.special import softmax
+
+        temperature, rate = self.temperature_and_rate(x)
+        q = softmax(self.log_probabilities / temperature, axis=1)[np.arange(len(self.given)), self.given]
+        likelihood = (1 - rate) * q + rate / (self.classes - 1) * (1 - q) + 1e-12
+        return np.asarray(np.log(likelihood) - self.tie_break * np.log(temperature))
+
+    def loss(self, x: NDArray[np.float64]) -> float:
+        return float(-self.log_likelihood(x).mean())
 
 
 def _design_effect(values: NDArray[np.float64], song: NDArray[np.int64]) -> float:
-    """Return how much more the sum over all segments varies than if they were independent; at least 1."""
+    """Return the variance of the sum of `values`, relative to that of independent values; at least 1."""
     centred = values - values.mean()
     by_song = np.bincount(song, centred)
     return max(1.0, float((by_song**2).sum() / max((centred**2).sum(), 1e-12)))
@@ -186,10 +220,11 @@ def smoothed(
     width: float = 1.5,
     likeness: float = 0.5,
 ) -> NDArray[np.float64]:
-    """Return values of segments averaged over their neighbours in time within the song, shape (S,).
+    """Return values of segments, averaged over their neighbours in time within the song, shape (S,).
 
-    A label inherited from the song is wrong for a stretch of segments, not here and there. With features neighbours
-    count by how alike they sound too, as in a bilateral filter: where the sound changes a stretch may end.
+    Labels that are inherited from the song are wrong for stretches of segments rather than for single ones. With
+    features, the weight of a neighbour also depends on how similar it sounds, as in a bilateral filter, because a
+    stretch may end where the sound changes.
 
     Parameters
     ----------
@@ -197,11 +232,13 @@ def smoothed(
     song : array of int, shape (S,)
         Ascending; the segments of a song in the order of time.
     features : array, shape (S, F) or (S, F, T), optional
-        What the segments sound like; frames are averaged.
+        Features of the segments; frames are averaged.
     width : float
-        Deviation of the Gaussian weights in time, in segments; beyond six deviations they are 0.
+        Standard deviation of the Gaussian weights in time, in segments, at least 0; beyond six deviations they are 0.
+        With 0 the values are returned unchanged.
     likeness : float
-        Squared distance at which a weight falls to 1 / e, in medians over the song's pairs within that reach.
+        Squared distance of features at which a weight is multiplied by 1 / e, relative to the median over all pairs of
+        the song's segments within that reach; above 0.
 
     References
     ----------
@@ -216,22 +253,25 @@ def smoothed(
         own = values[rows]
         total, weight = own.copy(), np.ones(len(rows))
         reach = range(1, min(math.ceil(6 * width), len(rows) - 1) + 1)
-        unlike = _unlike(sound[rows], reach, likeness) if sound is not None else [0.0] * len(reach)
-        for step, distance in zip(reach, unlike, strict=True):
-            pull = np.exp(-(step**2) / (2 * width**2) - distance)
-            total[step:] += pull * own[:-step]
-            total[:-step] += pull * own[step:]
-            weight[step:] += pull
-            weight[:-step] += pull
+        if sound is None:
+            distances: list[NDArray[np.float64] | float] = [0.0] * len(reach)
+        else:
+            distances = _scaled_distances(sound[rows], reach, likeness)
+        for step, distance in zip(reach, distances, strict=True):
+            neighbour = np.exp(-(step**2) / (2 * width**2) - distance)
+            total[step:] += neighbour * own[:-step]
+            total[:-step] += neighbour * own[step:]
+            weight[step:] += neighbour
+            weight[:-step] += neighbour
         result[rows] = total / weight
     return result
 
 
-def _unlike(sound: NDArray[np.float64], reach: range, likeness: float) -> list[NDArray[np.float64] | float]:
-    """Return for each step how unlike segments that many apart are, squared, in units of `likeness` medians."""
+def _scaled_distances(sound: NDArray[np.float64], reach: range, likeness: float) -> list[NDArray[np.float64] | float]:
+    """Return, for each step in `reach`, squared distances of the segments that many apart, over `likeness` medians."""
     squares = [((sound[step:] - sound[:-step]) ** 2).sum(axis=1) for step in reach]
-    usual = np.median(np.concatenate(squares)) if squares else 0.0
-    return [values / (likeness * usual) if usual > 0 else 0.0 for values in squares]
+    median = np.median(np.concatenate(squares)) if squares else 0.0
+    return [values / (likeness * median) if median > 0 else 0.0 for values in squares]
 
 
 def song_consensus(
@@ -242,11 +282,11 @@ def song_consensus(
     min_disagreement: float = 0.02,
     floor: float = 0.02,
 ) -> NDArray[np.float64] | None:
-    """Return what the labels of a segment's sister segments say about its label.
+    """Return the probability of each label of each segment, from the given labels of the song's other segments.
 
-    Where the segments of a song were labelled one by one, their labels are separate judgements of what is mostly one
-    emotion: each votes, with the rate at which labels differ from their song's majority as its chance of error. Labels
-    inherited from the song are copies of one judgement; they never differ, and have no vote.
+    Where the segments of a song were labelled one by one, their labels are separate judgements of mostly one emotion.
+    Each label counts as a vote, whose error rate is the share of labels that differ from their song's majority. Labels
+    that are inherited from the song are copies of one judgement. They never differ, and do not count.
 
     Parameters
     ----------
@@ -259,12 +299,12 @@ def song_consensus(
     min_disagreement : float
         Share of labels that differ from their song's majority below which labels count as copies.
     floor : float
-        Smallest probability of a label: an odd segment in a unanimous song stays possible.
+        Smallest probability of a label before normalisation: a segment can differ in a unanimous song.
 
     Returns
     -------
     array, shape (S, K), or None where labels are copies.
-        Posterior of each label from the other segments of the song alone, under a symmetric error rate.
+        Posterior of each label from the other segments of the song, under a symmetric error rate.
     """
     _, index = np.unique(song, return_inverse=True)
     votes = np.zeros((index.max() + 1, classes))
@@ -274,7 +314,7 @@ def song_consensus(
         return None
     others = votes[index]
     others[np.arange(len(given)), given] -= 1
-    # The log-likelihood ratio of one vote; none where votes are no better than chance.
+    # The log-likelihood ratio of one vote; 0 where votes are no better than chance.
     weight = max(0.0, float(np.log((1 - error) * (classes - 1) / error)))
     posterior = np.exp(weight * (others - others.max(axis=1, keepdims=True)))
     posterior = np.maximum(posterior / posterior.sum(axis=1, keepdims=True), floor)
@@ -284,13 +324,22 @@ def song_consensus(
 def with_consensus(
     divided: CleanProbability, consensus: NDArray[np.float64], given: NDArray[np.int64]
 ) -> CleanProbability:
-    """Join the clean probability from losses with that from sister segments: their odds multiply.
+    """Return clean probabilities from losses combined with those from the song's other segments: the odds multiply.
 
-    Where the mixture was not used it says nothing either way, and the sister segments decide.
+    Where the mixture was not used, the other segments alone decide.
+
+    Parameters
+    ----------
+    divided : CleanProbability
+        Clean probabilities from losses, shape (S,).
+    consensus : array, shape (S, K)
+        From `song_consensus`.
+    given : array of int, shape (S,)
+        Given labels.
     """
     own = np.clip(divided.probability, 1e-3, 1 - 1e-3) if divided.fallback is None else np.full(len(given), 0.5)
     others = consensus[np.arange(len(given)), given]
-    # Against the odds of a label that the sisters say nothing about, 1 to K - 1: a song of one segment changes nothing.
+    # Relative to the odds of a label without any vote, 1 to K - 1, so that a song of one segment changes nothing.
     right, wrong = own * others, (1 - own) * (1 - others) / (consensus.shape[1] - 1)
     return CleanProbability(right / (right + wrong), divided.fallback, divided.rescued_classes)
 
@@ -309,8 +358,8 @@ def _mixture_posterior(
     ones = np.ones(len(losses))
     if len(losses) < min_segments:
         return ones, "few segments"
-    # Percentiles rather than the extremes: one huge loss must not squeeze all others into a point. Rounded inwards, so
-    # that in small sets too they are never the extremes themselves.
+    # Percentiles rather than extremes, because one huge loss would compress all others into a point. They are rounded
+    # inwards, so that even in small sets they are not the extremes themselves.
     low, high = np.percentile(losses, 0.5, method="higher"), np.percentile(losses, 99.5, method="lower")
     if high - low < 1e-8:
         return ones, "equal losses"
@@ -329,17 +378,18 @@ def _mixture_posterior(
     pooled = float(np.sqrt(np.sum(weights * sds**2)))
     if abs(means[0] - means[1]) < min_separation * pooled:
         return ones, "overlap"
-    # Losses of right labels are skewed, and two Gaussians fit that better than one: separation alone is no proof.
+    # Losses of right labels are skewed, and two Gaussians fit them better than one, so separation alone proves nothing.
     if low + means[1 - clean] * (high - low) < chance:
         return ones, "agreement"
     return _monotone(scaled, mixture.predict_proba(scaled[:, None])[:, clean], float(means[clean])), None
 
 
 def _monotone(losses: NDArray[np.float64], posterior: NDArray[np.float64], clean_mean: float) -> NDArray[np.float64]:
-    """Make the posterior non-increasing in the loss.
+    """Return the posterior made non-increasing in the loss.
 
-    Where the component of small losses is the wider one, its tails win at both ends: the smallest losses would be
-    called noisy and the largest clean. Below the clean mean the posterior is that at the mean; above, it never rises.
+    Where one component is much wider than the other, its tails dominate at both ends, and the largest losses would be
+    called clean or the smallest noisy. Below the mean of the clean component the posterior is its largest value there;
+    above, it never rises.
     """
     order = np.argsort(losses, kind="stable")
     ordered = posterior[order]

@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from emoseg.config import MethodName
 from emoseg.errors import EmosegError
-from emoseg.learning.cross_fit import song_parts
-from emoseg.learning.methods import METHODS
-from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run, TrainingSet
+from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run
+from emoseg.learning.training_set import TrainingSet, song_parts
 from emoseg.song.model import SongModel
 from emoseg.song.regression import fit_mean_model, fit_song_model
 from emoseg.song.statistics import statistics_table, with_base
@@ -79,15 +77,14 @@ class Learned:
         return found
 
 
-def learn(data: TrainingSet, *, method: MethodName, run: Run) -> Learned:
+def learn(data: TrainingSet, *, method: Method, run: Run) -> Learned:
     """Learn the segment model by a method, and the song model on its out-of-fold probabilities.
 
     Parameters
     ----------
     data : TrainingSet
         Songs are labelled as a whole or not at all. The song model and its calibration use labelled songs alone.
-    method : str
-        A name in `METHODS`.
+    method : Method
     run : Run
 
     Raises
@@ -101,7 +98,7 @@ def learn(data: TrainingSet, *, method: MethodName, run: Run) -> Learned:
     if ((data.given == UNLABELLED) != (labels[data.song] == UNLABELLED)).any():
         raise ValueError("the segments of a song must all have a label, or none of them")
     with threadpool_limits(1):  # sums of other lengths have other last digits, and cores must not decide them
-        return _learn(data, labels, METHODS[method], run)
+        return _learn(data, labels, method, run)
 
 
 def _learn(data: TrainingSet, labels: Int64, method: Method, run: Run) -> Learned:

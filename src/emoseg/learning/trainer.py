@@ -1,8 +1,8 @@
-"""What one pass over the training segments does for one member.
+"""Trainers: what one pass over the training segments does for one member of a cross-fit.
 
-A `Trainer` owns the networks of one member and learns them pass by pass. A pass depends on the state after the last
-one, the seed and its own number alone, so a run that was killed goes on from its last saved pass to the same result.
-The trainers are in `emoseg.learning.methods`; `emoseg.learning.cross_fit.cross_fit` runs them.
+A `Trainer` has the networks of one member and trains them pass by pass. A pass depends only on the state after the
+pass before it, on the seed and on its own number, so a run that was killed continues from its last saved pass to the
+same result. The trainers are in `emoseg.learning.methods`; `emoseg.learning.cross_fit.cross_fit` runs them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from emoseg.config import LearningConfig
+from emoseg.config import LearningConfig, MethodSettings
 from emoseg.errors import EmosegError
 from emoseg.learning import semisup
 from emoseg.learning.networks import SegmentNetwork, build_network
@@ -27,20 +27,28 @@ from emoseg.types import UNLABELLED, Float64, Int64
 
 State = dict[str, NDArray[Any]]
 
+NO_SETTINGS = MethodSettings()
+
+# A last batch of fewer segments than this has no meaningful batch statistics; it is left out.
+_SMALLEST_BATCH = 8
+
 
 class NotFiniteError(EmosegError):
-    """A pass gave a number that is not finite; who runs it says which pass of which member."""
+    """A pass gave a number that is not finite; the caller adds the pass and the member."""
 
 
 class Trainer(ABC):
-    """Learns the networks of one member from its training segments.
+    """Trains the networks of one member.
+
+    A subclass implements `learn`, and whatever else distinguishes its method. It narrows the type of `settings` with
+    an annotation in its body, such as ``settings: ElrSettings``.
 
     Parameters
     ----------
     features : array, shape (S, ...)
-        Features of all segments; only training rows are learnt from.
+        Features of all segments; only those of the training segments are learnt from.
     given : array of int, shape (S,)
-        Given labels, some of them wrong; `UNLABELLED` for the segments of a song without one.
+        Given labels, some of them wrong; `UNLABELLED` for the segments of a song without a label.
     song : array of int, shape (S,)
         Song of each segment.
     rows : array of int, shape (n,)
@@ -48,25 +56,29 @@ class Trainer(ABC):
     classes : int
         Number of labels K.
     config : LearningConfig
+        Settings that all methods share.
     seed : int
+    settings : MethodSettings
+        Settings of the method.
     targets : array, shape (S, K), optional
-        What plain learning takes for the labels, instead of the one-hot given ones.
+        Distributions over labels that plain training learns instead of the given labels.
 
     Attributes
     ----------
     n_networks : int
-        How many networks a member has; a class attribute.
+        Class attribute: number of networks per member.
     semi_supervised : bool
-        Whether unlabelled segments are learnt from; a class attribute. Where not, `rows` keeps the labelled ones only.
+        Class attribute: whether unlabelled segments are learnt from. If not, `rows` keeps the labelled ones only.
     labelled : array of int
         Positions in `rows` of the segments with a label.
     pass_length : int
-        Segments that a pass goes over: as many as there are training segments, labelled or not, so that every method
-        takes the same number of steps. A method that has fewer to learn from goes over them again.
+        Number of segments per pass: the number of training segments, labelled or not, so that every method takes the
+        same number of steps. A method that has fewer segments to learn from repeats them.
     """
 
     n_networks: ClassVar[int] = 1
     semi_supervised: ClassVar[bool] = False
+    settings: MethodSettings
 
     def __init__(
         self,
@@ -78,13 +90,14 @@ class Trainer(ABC):
         classes: int,
         config: LearningConfig,
         seed: int,
+        settings: MethodSettings = NO_SETTINGS,
         targets: Float64 | None = None,
     ) -> None:
         self.features, self.given, self.song = features, given, song
         self.rows = rows if self.semi_supervised else rows[given[rows] != UNLABELLED]
         self.labelled = np.flatnonzero(given[self.rows] != UNLABELLED)
         self.pass_length = len(rows)
-        self.classes, self.config, self.seed = classes, config, seed
+        self.classes, self.config, self.settings, self.seed = classes, config, settings, seed
         one_hot = functional.one_hot(torch.from_numpy(np.maximum(given, 0)), classes).float()
         self.one_hot = one_hot * torch.from_numpy(given != UNLABELLED)[:, None]
         self.plain_targets = self.one_hot if targets is None else torch.from_numpy(targets).float()
@@ -98,26 +111,26 @@ class Trainer(ABC):
                 network = build_network(features, self.rows, classes, config.network)
             self.networks.append(network)
             self.optimisers.append(self.optimiser(network.parameters()))
-        # Sum over passes of the evidence that each training segment's label is right, and the number of passes in it.
+        # The sum over passes of each training segment's clean probability, and the number of passes in the sum.
         self.evidence = np.zeros(len(self.rows))
         self.evidence_passes = 0
 
     def optimiser(self, weights: Iterable[torch.nn.Parameter]) -> torch.optim.AdamW:
-        """Return the optimiser that all methods share."""
+        """Return the optimiser that all methods use, AdamW."""
         config = self.config
         return torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
 
     @property
     def given_labels(self) -> Int64:
-        """Given labels of the labelled training segments, in the order of `labelled`."""
+        """Given labels of the labelled training segments, in the order of `labelled`, shape (len(labelled),)."""
         return self.given[self.rows[self.labelled]]
 
     @abstractmethod
     def learn(self, epoch: int) -> dict[str, Any]:
-        """Go once over the training segments; return a record of what happened, for the history."""
+        """Train for one pass; return a record for the history, which JSON can hold."""
 
     def run_epoch(self, epoch: int) -> dict[str, Any]:
-        """Go once over the training segments with randomness that depends on the seed and `epoch` alone."""
+        """Train for pass number `epoch` and return its record; its randomness depends only on the seed and `epoch`."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mixed_seed(self.seed, 1000 + epoch))
             self.rng = np.random.default_rng([self.seed, epoch])
@@ -125,62 +138,62 @@ class Trainer(ABC):
             return self.learn(epoch)
 
     def clean(self) -> Float64:
-        """Return the clean probability of each training segment so far, shape (n,), in [0, 1]."""
+        """Return the clean probability of each training segment, averaged over passes so far, shape (n,), in [0, 1]."""
         return self.evidence / self.evidence_passes if self.evidence_passes else np.ones(len(self.rows))
 
     def guesses(self) -> Float64 | None:
-        """Return what the trainer takes the true labels to be, shape (n, K), or None where it has no opinion."""
+        """Return probabilities of the true labels, shape (n, K), or None if the method does not estimate them."""
         return None
 
     def noise_rate(self) -> float | None:
-        """Return the trainer's own estimate of the share of wrong labels; None: ``1 - clean()`` says it."""
+        """Return the method's own estimate of the share of wrong labels, or None to use the mean of ``1 - clean()``."""
         return None
 
     def add_evidence(self, clean: Float64) -> None:
-        """Count one pass' clean probability of the labelled training segments, in the order of `labelled`."""
+        """Add the clean probabilities of one pass, shape (len(labelled),), to the average that `clean` returns."""
         self.evidence[self.labelled] += clean
         self.evidence_passes += 1
 
     def batches(self, among: Int64 | None = None) -> Iterator[Tensor]:
-        """Yield batches of positions into the training rows, shuffled, `pass_length` of them in all.
+        """Yield shuffled batches of positions in `rows`, `pass_length` positions in total.
 
         Parameters
         ----------
         among : array of int, optional
-            Positions to draw from; default the labelled ones. Where they are fewer than `pass_length`, they are gone
-            over again. A last batch too small for statistics is left out.
+            Positions to draw from; default the labelled ones. They are repeated if they are fewer than `pass_length`.
+            A last batch of fewer than 8 segments is left out: its batch statistics would be meaningless.
         """
         chosen = torch.from_numpy(self.labelled if among is None else among)
         rounds = -(-self.pass_length // len(chosen))
         order = torch.cat([torch.randperm(len(chosen), generator=self.generator) for _ in range(rounds)])
         for batch in torch.split(chosen[order[: self.pass_length]], self.config.batch):
-            if len(batch) >= min(8, self.config.batch, self.pass_length):
+            if len(batch) >= min(_SMALLEST_BATCH, self.config.batch, self.pass_length):
                 yield batch
 
     def progress(self, epoch: int, batch: int) -> float:
-        """Return how much of the training is done before batch number `batch` of a pass, in [0, 1)."""
+        """Return the share of the training that is done before batch number `batch` of pass `epoch`, in [0, 1)."""
         steps = max(1, self.pass_length // self.config.batch)
         return (epoch + batch / steps) / self.config.epochs
 
     def inputs(self, positions: Tensor) -> Tensor:
-        """Return raw features of training segments at `positions`."""
+        """Return raw features of the training segments at `positions`, shape (B, ...), float32."""
         return torch.from_numpy(self.features[self.rows[positions.numpy()]].astype(np.float32))
 
     def labels(self, positions: Tensor) -> Tensor:
-        """Return what plain learning takes for the labels of training segments at `positions`, shape (B, K)."""
+        """Return the targets of plain training for the training segments at `positions`, shape (B, K)."""
         return self.plain_targets[torch.from_numpy(self.rows)[positions]]
 
     def augment(self, x: Tensor) -> Tensor:
-        """Return a view of raw features."""
+        """Return a randomly changed copy (a view) of raw features, shape (B, ...)."""
         return self.networks[0].augment(x, self.generator)
 
     def step(self, which: int, loss: Tensor, progress: float) -> None:
-        """Take one optimiser step of network `which`; `progress` in [0, 1) sets the one-cycle learning rate.
+        """Take one optimiser step of network `which`; `progress` in [0, 1) sets the learning rate (`one_cycle`).
 
         Raises
         ------
         NotFiniteError
-            The loss is not finite: all that follows would be learnt from it.
+            The loss is not finite. The weights would not be finite either after such a step.
         """
         if not torch.isfinite(loss):
             raise NotFiniteError(f"the loss is {float(loss.detach())}; try a lower learning rate")
@@ -192,7 +205,7 @@ class Trainer(ABC):
         optimiser.step()
 
     def learn_plainly(self, which: int, epoch: int, *, mixup_alpha: float) -> float:
-        """Go once over the labelled segments with cross-entropy on given labels; return the mean loss."""
+        """Train network `which` for one pass with cross-entropy on the plain targets; return the mean loss."""
         network = self.networks[which].train()
         losses = []
         for i, positions in enumerate(self.batches()):
@@ -209,17 +222,17 @@ class Trainer(ABC):
         return float(np.mean(losses))
 
     def network_probabilities(self, which: int, rows: Int64) -> Float64:
-        """Return probabilities of one network for segments `rows`, in evaluation mode, shape (n, K)."""
+        """Return the probabilities of network `which` for segments `rows`, in evaluation mode, shape (n, K)."""
         return self.evaluate(self.networks[which], rows)
 
     @torch.no_grad()
     def evaluate(self, network: SegmentNetwork, rows: Int64) -> Float64:
-        """Return a network's probabilities for segments `rows`, in evaluation mode, shape (n, K).
+        """Return the probabilities of a network for segments `rows`, in evaluation mode, shape (n, K).
 
         Raises
         ------
         NotFiniteError
-            One is not finite.
+            A probability is not finite.
         """
         network.eval()
         parts = [
@@ -232,22 +245,23 @@ class Trainer(ABC):
         return probabilities.double().numpy()
 
     def probabilities(self, rows: Int64) -> Float64:
-        """Return the mean probabilities of all networks for segments `rows`, shape (n, K)."""
+        """Return the probabilities of segments `rows`, shape (n, K): the mean over all networks."""
         return np.mean([self.network_probabilities(i, rows) for i in range(self.n_networks)], axis=0)
 
     def song_probabilities(self, rows: Int64, segments: Float64) -> Float64:
-        """Return for each of `rows` the probabilities of its song, shape (n, K); all segments of a song are in `rows`.
+        """Return for each of `rows` the probabilities of its song, shape (n, K): here the mean over its segments.
 
         Parameters
         ----------
         rows : array of int, shape (n,)
+            All segments of some songs.
         segments : array, shape (n, K)
-            Their own probabilities.
+            Probabilities of these segments.
         """
         return song_mean(segments, self.song[rows])
 
     def given_probabilities(self, probabilities: Float64) -> Float64:
-        """Return the probability of the given label of each labelled training segment, from a table (n, K)."""
+        """Return the given label's probability for each labelled training segment, from probabilities of `rows`."""
         return probabilities[self.labelled, self.given_labels]
 
     def state(self) -> State:
@@ -260,7 +274,7 @@ class Trainer(ABC):
         return state
 
     def load_state(self, state: State) -> None:
-        """Inverse of `state`."""
+        """Restore what `state` returned."""
         self.evidence, self.evidence_passes = state["evidence"].copy(), int(state["evidence_passes"])
         for i, (network, optimiser) in enumerate(zip(self.networks, self.optimisers, strict=True)):
             load_network(network, state, i)
@@ -270,35 +284,45 @@ class Trainer(ABC):
                 if key.startswith(f"optimiser{i}/"):
                     _, j, name = key.split("/", 2)
                     loaded = torch.from_numpy(value.copy())
-                    # The fused step goes through weights and moments in storage order: their layout must be the same.
+                    # The fused step traverses weights and moments in storage order, so their layouts must be equal.
                     like_weights = torch.empty_like(weights[int(j)]).copy_(loaded) if loaded.ndim else loaded
                     moments.setdefault(int(j), {})[name] = like_weights
             optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
 
 
 def evaluation_batches(shape: tuple[int, ...], size: int) -> Int64:
-    """Return where to cut `size` segments of features of some shape for evaluation.
+    """Return the positions at which to divide `size` segments into batches for evaluation.
 
-    A batch holds a quarter of a million numbers: 32 spectrograms, or 400 vectors of descriptors. What a convolution
-    makes of more does not fit into the processor's caches, and takes three times as long.
+    A batch has at most a quarter of a million numbers: 32 spectrograms, or 400 vectors of descriptors. The feature maps
+    of larger batches exceed the processor's caches, and evaluation takes three times as long.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one segment's features.
+    size : int
+        Number of segments.
     """
     return np.arange(0, size, max(1, 2**18 // math.prod(shape)))[1:]
 
 
 def load_network(network: SegmentNetwork, state: State, which: int) -> None:
-    """Load the weights of network `which` of a trainer's state."""
+    """Load the weights of network number `which` from a trainer's state."""
     prefix = f"network{which}/"
     weights = {k.removeprefix(prefix): torch.from_numpy(v.copy()) for k, v in state.items() if k.startswith(prefix)}
     network.load_state_dict(weights)
 
 
 def mixed_seed(seed: int, purpose: int) -> int:
-    """Return a seed for one purpose that shares nothing with neighbouring seeds and purposes."""
+    """Return a seed for one purpose, independent of those of other seeds and purposes."""
     return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0])
 
 
 def one_cycle(progress: float) -> float:
-    """Return the share of the peak learning rate: a rise over the first fifth, then a half cosine to nearly zero."""
+    """Return the learning rate at `progress` in [0, 1], as a share of its peak.
+
+    It rises from 0.1 to 1 over the first fifth of the training, and then falls to 0.01 along half a cosine.
+    """
     if progress < 0.2:
         return 0.1 + 0.9 * progress / 0.2
     return 0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * (progress - 0.2) / 0.8)))

@@ -9,6 +9,9 @@ import numpy as np
 
 from emoseg.types import Float64
 
+# Factor of the decision value in a vote: outside the margin, where it is above 1, a vote is nearly 1.
+VOTE_SHARPNESS = 3.0
+
 
 @dataclass(frozen=True)
 class SongMachine:
@@ -43,7 +46,7 @@ class SongMachine:
         A vote is ``tanh(3 d)`` of the decision d: nearly a hard vote outside the margin, and none on the border.
         """
         x = standardised(summaries, self.mean, self.scale) * self.relevance
-        decisions = np.tanh(3 * (gaussian_kernel(x, self.support, self.gamma) @ self.weights + self.bias))
+        decisions = np.tanh(VOTE_SHARPNESS * (gaussian_kernel(x, self.support, self.gamma) @ self.weights + self.bias))
         classes = round((1 + np.sqrt(1 + 8 * len(self.bias))) / 2)
         votes = np.zeros((len(x), classes))
         for p, (i, j) in enumerate(combinations(range(classes), 2)):

@@ -9,16 +9,24 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 
-from emoseg.config import LearningConfig
+from emoseg.config import LearningConfig, MethodSettings
 from emoseg.learning import semisup
 from emoseg.learning.cross_fit import SegmentFit
 from emoseg.learning.ensemble import networks_of
-from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run, TrainingSet, joined
+from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run, average_frontends
 from emoseg.learning.networks import SegmentNetwork
 from emoseg.learning.trainer import State, Trainer, evaluation_batches, mixed_seed
+from emoseg.learning.training_set import TrainingSet
 from emoseg.types import Float64, Int64
+
+
+class AttentionMilSettings(MethodSettings):
+    """Settings of attention-based multiple-instance learning."""
+
+    attention_dim: int = Field(128, ge=1, description="Width L of the attention's hidden layer.")
 
 
 class GatedAttention(nn.Module):
@@ -34,7 +42,7 @@ class GatedAttention(nn.Module):
 
 
 def bag_softmax(scores: Tensor, bag: Tensor) -> Tensor:
-    """Return attention weights, shape (B,): the softmax of `scores` within each bag, which sum to 1 there."""
+    """Return attention weights, shape (B,): the softmax of `scores` within each bag. They sum to 1 per bag."""
     bags = int(bag.max()) + 1
     highest = torch.full((bags,), -torch.inf).scatter_reduce(0, bag, scores.detach(), "amax")
     weight = torch.exp(scores - highest[bag])
@@ -49,12 +57,12 @@ def bag_logits(network: SegmentNetwork, attention: GatedAttention, x: Tensor, ba
     Parameters
     ----------
     network : SegmentNetwork
-        Its last layer is the classifier, what comes before it the embedding.
+        Its last layer is the classifier; the layers before it give the embedding.
     attention : GatedAttention
     x : tensor, shape (B, ...)
         Raw features of segments.
     bag : tensor of int, shape (B,)
-        Bag of each segment, from 0, none empty.
+        Bag of each segment, from 0; no bag is empty.
     """
     h = network.embed(x)
     weight = bag_softmax(attention(h), bag)
@@ -65,23 +73,25 @@ def bag_logits(network: SegmentNetwork, attention: GatedAttention, x: Tensor, ba
 class AttentionTrainer(Trainer):
     """Learns from songs: cross-entropy between a song's label and its attention-pooled prediction.
 
-    A step takes as many songs as hold a batch of segments. The probabilities of a segment are the classifier's for its
-    own embedding; those of the given label, averaged over passes, are its clean probability.
+    A step takes as many songs as contain a batch of segments. The probabilities of a segment are those of the
+    classifier for its own embedding. The clean probability is that of the given label, averaged over passes.
     """
+
+    settings: AttentionMilSettings
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mixed_seed(self.seed, 100))
             width = self.networks[0].classifier.in_features
-            self.attention = GatedAttention(width, self.config.attention_mil.attention_dim)
+            self.attention = GatedAttention(width, self.settings.attention_dim)
         self.optimisers = [self.optimiser([*self.networks[0].parameters(), *self.attention.parameters()])]
         self.bags = np.split(np.arange(len(self.rows)), np.flatnonzero(np.diff(self.song[self.rows])) + 1)
         labels = [np.bincount(self.given[self.rows[b]], minlength=self.classes).argmax() for b in self.bags]
         self.bag_labels = torch.nn.functional.one_hot(torch.tensor(np.array(labels)), self.classes).float()
 
     def learn(self, epoch: int) -> dict[str, Any]:
-        """Go once over the labelled songs."""
+        """Train on the labelled songs for one pass."""
         network = self.networks[0].train()
         losses = []
         for i, chosen in enumerate(self.bag_batches()):
@@ -114,7 +124,7 @@ class AttentionTrainer(Trainer):
         return super().state() | {f"attention/{k}": v.numpy().copy() for k, v in self.attention.state_dict().items()}
 
     def load_state(self, state: State) -> None:
-        """Inverse of `state`."""
+        """Restore what `state` returned."""
         super().load_state(state)
         _load_attention(self.attention, state)
 
@@ -139,20 +149,22 @@ def pooled_probabilities(
 
 
 class AttentionPredictor:
-    """The mean over all members, for segments and for attention-pooled songs."""
+    """Predicts the mean of all members, for segments and for attention-pooled songs."""
 
-    def __init__(self, fits: Mapping[str, SegmentFit], *, classes: int, config: LearningConfig) -> None:
+    def __init__(
+        self, fits: Mapping[str, SegmentFit], *, classes: int, config: LearningConfig, attention_dim: int
+    ) -> None:
         self.members: list[tuple[str, SegmentNetwork, GatedAttention]] = []
         for name, fit in fits.items():
             for state in fit.states:
                 [network] = networks_of(state, classes, config)
-                attention = GatedAttention(network.classifier.in_features, config.attention_mil.attention_dim)
+                attention = GatedAttention(network.classifier.in_features, attention_dim)
                 _load_attention(attention, state)
                 self.members.append((name, network.eval(), attention))
 
     @torch.no_grad()
     def predict(self, features: Mapping[str, NDArray[np.floating]], song: Int64) -> Prediction:
-        """Return probabilities for whole songs."""
+        """Return probabilities of segments, and the attention-pooled ones of their songs."""
         segments, songs = [], []
         for name, network, attention in self.members:
             x = torch.from_numpy(features[name].astype(np.float32))
@@ -164,23 +176,34 @@ class AttentionPredictor:
 
 
 class AttentionMil(Method):
-    """Gated attention pooling over the segments of a song; a song's label is all that is learnt from.
+    """Gated attention pooling over the segments of a song; only the labels of songs are learnt from.
 
     References
     ----------
     M. Ilse, J. Tomczak, M. Welling. Attention-based deep multiple instance learning. ICML 2018. (eq. 7 and 9)
     """
 
-    not_in_folder: ClassVar[str | None] = "it pools segments by attention, which a folder has no place for"
+    version = 1
+    settings_class = AttentionMilSettings
+    not_in_folder: ClassVar[str | None] = (
+        "it pools segments by attention, which the format of a folder does not include"
+    )
+
+    settings: AttentionMilSettings
 
     def fit(self, data: TrainingSet, run: Run) -> MethodFit:
-        """Learn from a training set."""
-        fits = {name: run.cross_fit(data.of(name), AttentionTrainer, name=name) for name in data.features}
-        learnt = joined(fits, data, run.config)
+        """Return what the method learns from a training set."""
+        fits = {
+            name: run.cross_fit(data, name, AttentionTrainer, name=name, settings=self.settings)
+            for name in data.features
+        }
+        learnt = average_frontends(fits, data, run.config)
         songs = np.mean([fit.song_out_of_fold for fit in fits.values()], axis=0)
         return replace(
             learnt,
-            predictor=AttentionPredictor(fits, classes=data.classes, config=run.config),
+            predictor=AttentionPredictor(
+                fits, classes=data.classes, config=run.config, attention_dim=self.settings.attention_dim
+            ),
             out_of_fold=Prediction(learnt.out_of_fold.segments, songs),
             ensemble=None,
         )

@@ -1,15 +1,15 @@
-"""What a method is: from a labelled training set to a segment model, and what it thinks of the labels.
+"""Methods: from a labelled training set to a segment model and to estimates of which labels are right.
 
 A *trainer* (`emoseg.learning.trainer.Trainer`) is what one pass does for one member of a cross-fit. A *method* decides
-how many cross-fits there are, on which rows and features, and whether there are any networks at all. Most methods are
-one cross-fit of a trainer: `CrossFitted`.
+how many cross-fits there are, on which segments and features, and whether there are networks at all. Most methods are
+one cross-fit of a trainer: subclasses of `CrossFitted`.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,63 +19,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emoseg.config import FrontendConfig, LearningConfig
+from emoseg.config import FrontendConfig, LearningConfig, MethodSettings
 from emoseg.errors import MissingExtraError
-from emoseg.learning.cross_fit import LearningSet, SegmentFit, cross_fit
+from emoseg.learning.cross_fit import SegmentFit, cross_fit
 from emoseg.learning.ensemble import SegmentEnsemble, build_ensemble
-from emoseg.learning.trainer import Trainer, evaluation_batches
+from emoseg.learning.trainer import NO_SETTINGS, Trainer, evaluation_batches
+from emoseg.learning.training_set import TrainingSet
 from emoseg.song.blend import SongBase
 from emoseg.types import UNLABELLED, Float64, Int64
 
 
 @dataclass(frozen=True)
-class TrainingSet:
-    """Training songs as a method gets them.
-
-    Parameters
-    ----------
-    features : mapping of str to array, shape (S, ...)
-        For each frontend.
-    given : array of int, shape (S,)
-        Given label of each segment; `UNLABELLED` for all segments of a song without one.
-    song : array of int, shape (S,)
-        Song of each segment, from 0 to N - 1, ascending.
-    groups : sequence of str, length N
-        Artist (or other group) of each song.
-    classes : int
-        Number of labels K.
-    soft : array, shape (S, K), or None
-        What plain learning takes for the labels where these are soft; None: the one-hot given ones.
-    """
-
-    features: Mapping[str, NDArray[np.floating]]
-    given: Int64
-    song: Int64
-    groups: Sequence[str]
-    classes: int
-    soft: Float64 | None = None
-
-    def of(self, frontend: str) -> LearningSet:
-        """Return the set with the features of one frontend."""
-        return LearningSet(self.features[frontend], self.given, self.song, self.groups, self.classes, self.soft)
-
-    def song_labels(self) -> Int64:
-        """Return each song's given label, shape (N,): that of most of its segments, or `UNLABELLED`."""
-        return LearningSet(np.empty((0, 0)), self.given, self.song, self.groups, self.classes).song_labels()
-
-
-@dataclass(frozen=True)
 class Run:
-    """How a method is to run; the result depends on `config` and `seed` alone.
+    """How a method is run. The result depends on `config` and `seed` only.
 
     Parameters
     ----------
     config : LearningConfig
     seed : int
     workers : int
-        Processes.
+        Number of processes.
     work : Path, optional
-        Folder for finished passes; a run that finds some there goes on after them.
+        Folder for finished passes; a run that finds some there continues after them.
     on_pass : callable, optional
         Called after each pass of each member.
     """
@@ -88,22 +53,45 @@ class Run:
 
     def cross_fit(
         self,
-        data: LearningSet,
+        data: TrainingSet,
+        frontend: str,
         trainer: type[Trainer],
         *,
         name: str,
+        settings: MethodSettings = NO_SETTINGS,
         rows: Int64 | None = None,
         targets: Float64 | None = None,
+        early_share: float = 2 / 3,
         config: LearningConfig | None = None,
     ) -> SegmentFit:
-        """Run `cross_fit`; `name` tells this cross-fit from the method's others."""
+        """Return what `emoseg.learning.cross_fit.cross_fit` learns, with the options of this run.
+
+        Parameters
+        ----------
+        data : TrainingSet
+        frontend : str
+            Name of the features to learn from.
+        trainer : type of Trainer
+        name : str
+            Distinguishes this cross-fit from the others of the same method; its passes are kept in a folder of that
+            name.
+        settings : MethodSettings
+            Settings of the method, for the trainer.
+        rows, targets, early_share
+            As of `emoseg.learning.cross_fit.cross_fit`.
+        config : LearningConfig, optional
+            Replaces the configuration of the run.
+        """
         return cross_fit(
             data,
+            frontend,
             trainer=trainer,
             config=config or self.config,
             seed=self.seed,
+            settings=settings,
             rows=rows,
             targets=targets,
+            early_share=early_share,
             workers=self.workers,
             work=self.work / name if self.work else None,
             on_epoch=self.on_pass,
@@ -130,14 +118,15 @@ class Prediction:
 
 
 class Predictor(Protocol):
-    """What a method learnt: probabilities for songs that it never saw."""
+    """What a method learnt, ready to predict songs that it did not learn from."""
 
     def predict(self, features: Mapping[str, NDArray[np.floating]], song: Int64) -> Prediction:
-        """Return probabilities for whole songs.
+        """Return probabilities of the segments of whole songs.
 
         Parameters
         ----------
         features : mapping of str to array, shape (S, ...)
+            Features of all segments, by the name of the frontend.
         song : array of int, shape (S,)
             Song of each segment, ascending.
         """
@@ -145,13 +134,13 @@ class Predictor(Protocol):
 
 
 class EnsemblePredictor:
-    """The mean over all networks; a song is the mean of its segments."""
+    """Predicts the mean of all networks; a song's probabilities are the mean over its segments."""
 
     def __init__(self, ensemble: SegmentEnsemble) -> None:
         self.ensemble = ensemble
 
     def predict(self, features: Mapping[str, NDArray[np.floating]], song: Int64) -> Prediction:
-        """Return probabilities for whole songs."""
+        """Return probabilities of the segments of whole songs."""
         arrays = [features[name] for name in self.ensemble.frontends]
         size, largest = len(arrays[0]), max((a.shape[1:] for a in arrays), key=math.prod)
         with torch.no_grad():
@@ -164,29 +153,30 @@ class EnsemblePredictor:
 
 @dataclass(frozen=True)
 class MethodFit:
-    """What a method made of a training set.
+    """What a method learnt from a training set.
 
     Parameters
     ----------
     predictor : Predictor
     out_of_fold : Prediction
-        Probabilities of the training segments and their songs from models that never saw them; NaN where unlabelled.
+        Probabilities of the training segments and their songs, from models that did not learn from them; NaN where
+        unlabelled.
     clean : array, shape (S,), in [0, 1]
         Clean probability of each given label; NaN where unlabelled.
     flagged : array of bool, shape (S,)
-        Labels that the method does not trust.
+        Labels that the method considers wrong.
     guesses : array, shape (S, K)
-        What the method takes the true labels to be.
+        Estimated probabilities of the true labels.
     noise_rate : float
-        Share of the given labels that the method thinks are wrong.
+        Estimated share of wrong labels, in [0, 1].
     ensemble : SegmentEnsemble or None
-        The segment model as networks, for a model folder; None where the method has no such thing.
+        The segment model as networks, for a model folder; None where the method has no such model.
     history : dict of str to list
-        For each cross-fit, each member's records, one a pass.
+        For each cross-fit and each member, one record per pass.
     song_base : SongBase or None
-        Where the predictor's songs are more than the mean of their segments: what a model folder needs for that.
+        What a model folder needs where the predictor's songs are not simply the mean of their segments.
     song_rate : float
-        Share of songs whose label the method thinks is wrong as a whole: the song model takes account of it.
+        Estimated share of songs whose label is wrong as a whole, in [0, 1]; the song model accounts for it.
     """
 
     predictor: Predictor
@@ -202,54 +192,86 @@ class MethodFit:
 
 
 class Method(ABC):
-    """From a training set to a `MethodFit`.
+    """A method of learning: from a `TrainingSet` to a `MethodFit`.
+
+    Parameters
+    ----------
+    settings : MethodSettings, optional
+        An instance of `settings_class`; default its defaults.
 
     Attributes
     ----------
+    version : int
+        To be raised whenever the method learns something else from the same data and settings, so that an interrupted
+        training does not continue with passes of an older version.
+    settings_class : type of MethodSettings
+        Class of the method's own settings. The subclass narrows the type of `settings` with an annotation.
     not_in_folder : str or None
-        Why a model folder cannot hold what the method learns, in a few words; None where it can.
+        Why a model folder cannot contain what the method learns, in a few words; None where it can.
     extra : tuple of str, or None
-        A package that the method needs and the extra that brings it.
+        A package that the method needs, and the extra of emoseg that installs it.
     frontends : tuple of FrontendConfig, or None
-        The method's own features; None: those that the settings name.
+        The frontends that the method requires; None for those that the settings name.
     """
 
+    version: ClassVar[int]
+    settings_class: ClassVar[type[MethodSettings]] = MethodSettings
     not_in_folder: ClassVar[str | None] = None
     extra: ClassVar[tuple[str, str] | None] = None
     frontends: ClassVar[tuple[FrontendConfig, ...] | None] = None
 
-    def require_extra(self) -> None:
+    settings: MethodSettings
+
+    def __init__(self, settings: MethodSettings | None = None) -> None:
+        self.settings = self.settings_class() if settings is None else settings
+
+    @classmethod
+    def require_extra(cls) -> None:
         """Raise `MissingExtraError` unless the package that the method needs is installed."""
-        if self.extra and find_spec(self.extra[0]) is None:
-            raise MissingExtraError("this method", self.extra[1])
+        if cls.extra and find_spec(cls.extra[0]) is None:
+            raise MissingExtraError("this method", cls.extra[1])
 
     @abstractmethod
     def fit(self, data: TrainingSet, run: Run) -> MethodFit:
-        """Learn from a training set."""
+        """Return what the method learns from a training set."""
 
     def passes(self, epochs: Mapping[str, int], members: int) -> int:
-        """Return how many passes progress should count on at most, from each frontend's passes a member."""
+        """Return the largest number of passes that `fit` can take, for the progress display.
+
+        Parameters
+        ----------
+        epochs : mapping of str to int
+            Passes per member for each frontend.
+        members : int
+        """
         return members * sum(epochs.values())
 
 
 class CrossFitted(Method):
-    """One cross-fit of a trainer on every frontend; probabilities are averaged over frontends."""
+    """A method that is one cross-fit of a trainer per frontend; probabilities are averaged over frontends.
 
-    def __init__(self, trainer: type[Trainer]) -> None:
-        self.trainer = trainer
+    Attributes
+    ----------
+    trainer : type of Trainer
+        Class attribute of the subclass.
+    """
+
+    trainer: ClassVar[type[Trainer]]
 
     def fit(self, data: TrainingSet, run: Run) -> MethodFit:
-        """Learn from a training set."""
-        fits = {name: run.cross_fit(data.of(name), self.trainer, name=name) for name in data.features}
-        return joined(fits, data, run.config)
+        """Return what the method learns from a training set."""
+        fits = {
+            name: run.cross_fit(data, name, self.trainer, name=name, settings=self.settings) for name in data.features
+        }
+        return average_frontends(fits, data, run.config)
 
 
-def joined(fits: Mapping[str, SegmentFit], data: TrainingSet, config: LearningConfig) -> MethodFit:
-    """Return what cross-fits, one a frontend, learnt together: the mean of what each says."""
+def average_frontends(fits: Mapping[str, SegmentFit], data: TrainingSet, config: LearningConfig) -> MethodFit:
+    """Return one fit from those of several frontends: the mean of their probabilities, rates and guesses."""
     ensemble = build_ensemble(fits, classes=data.classes, config=config)
     out_of_fold = np.mean([fit.out_of_fold for fit in fits.values()], axis=0)
     clean = np.mean([fit.clean for fit in fits.values()], axis=0)
-    opinions = [fit.guesses for fit in fits.values() if fit.guesses is not None]
+    guesses = [fit.guesses for fit in fits.values() if fit.guesses is not None]
     rates = [fit.noise_rate for fit in fits.values() if fit.noise_rate is not None]
     labelled = data.given != UNLABELLED
     return MethodFit(
@@ -257,8 +279,42 @@ def joined(fits: Mapping[str, SegmentFit], data: TrainingSet, config: LearningCo
         out_of_fold=Prediction(out_of_fold),
         clean=clean,
         flagged=clean < 0.5,
-        guesses=np.mean(opinions, axis=0) if opinions else out_of_fold,
+        guesses=np.mean(guesses, axis=0) if guesses else out_of_fold,
         noise_rate=float(np.mean(rates) if rates else np.mean(1 - clean[labelled])),
         ensemble=ensemble,
         history={name: fit.history for name, fit in fits.items()},
+    )
+
+
+def song_level_fit(
+    data: TrainingSet,
+    predictor: Predictor,
+    out_of_fold: Float64,
+    history: dict[str, list[list[dict[str, Any]]]],
+) -> MethodFit:
+    """Return the fit of a method that judges songs as a whole: it has no segment model.
+
+    The clean probability of a given label is its out-of-fold probability.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    predictor : Predictor
+    out_of_fold : array, shape (N, K)
+        Out-of-fold probabilities of the songs; NaN where unlabelled.
+    history : dict of str to list
+        As of `MethodFit`.
+    """
+    segments = out_of_fold[data.song]
+    labelled = data.given != UNLABELLED
+    clean = np.where(labelled, segments[np.arange(len(data.given)), data.given], np.nan)
+    return MethodFit(
+        predictor=predictor,
+        out_of_fold=Prediction(segments),
+        clean=clean,
+        flagged=clean < 0.5,
+        guesses=segments,
+        noise_rate=float(np.nanmean(1 - clean)),
+        ensemble=None,
+        history=history,
     )

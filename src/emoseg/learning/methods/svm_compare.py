@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat
 from scipy.special import softmax
 
-from emoseg.config import CompareConfig, FrontendConfig
-from emoseg.learning.cross_fit import song_parts
-from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run, TrainingSet
-from emoseg.learning.methods.whole_song import clean_of_songs
+from emoseg.config import CompareConfig, FrontendConfig, MethodSettings
+from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run, song_level_fit
+from emoseg.learning.training_set import TrainingSet, song_parts
 from emoseg.metrics import macro_f1
 from emoseg.song.regression import fit_temperature
 from emoseg.song.statistics import song_summaries
 from emoseg.types import UNLABELLED, Float64, Int64
 
-COSTS = (0.3, 1.0, 3.0, 10.0, 30.0)
 SCALINGS = ("standard", "minmax")
+
+
+class SvmCompareSettings(MethodSettings):
+    """Settings of the support vector machine on ComParE functionals."""
+
+    costs: tuple[PositiveFloat, ...] = Field(
+        (0.3, 1.0, 3.0, 10.0, 30.0), min_length=1, description="Costs C to choose from, each above 0."
+    )
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A fitted machine with its scaling; `temperature` divides what it says of each label."""
+    """A fitted machine with its scaling; `temperature` divides its decisions."""
 
     pipeline: Any
     temperature: float
@@ -40,9 +47,10 @@ class Machine:
 class SvmCompare(Method):
     """Support vector machine with a Gaussian kernel on the mean over a song of its segments' ComParE functionals.
 
-    The cost C and the scaling are those with the best macro-F1 on held-out parts of the training songs (given labels);
-    a softmax temperature on the same held-out decisions makes probabilities. Functionals of segments are averaged,
-    rather than computed over the song, so that the method hears the same sound as the others, spliced or not.
+    The cost C and the scaling are those with the best macro-F1 on held-out parts of the training songs (given labels).
+    A softmax with a temperature, fitted on the same held-out decisions, gives probabilities. The functionals of
+    segments are averaged, rather than computed over the song, so that the method gets the same sound as the others,
+    spliced or not.
 
     References
     ----------
@@ -50,32 +58,25 @@ class SvmCompare(Method):
     B. Schuller et al. The INTERSPEECH 2016 computational paralinguistics challenge. Interspeech 2016.
     """
 
-    not_in_folder: ClassVar[str | None] = "a support vector machine is no network"
+    version = 1
+    settings_class = SvmCompareSettings
+    not_in_folder: ClassVar[str | None] = "a support vector machine is not a network"
     extra: ClassVar[tuple[str, str] | None] = ("opensmile", "opensmile")
     frontends: ClassVar[tuple[FrontendConfig, ...] | None] = (CompareConfig(),)
 
+    settings: SvmCompareSettings
+
     def fit(self, data: TrainingSet, run: Run) -> MethodFit:
-        """Learn from a training set."""
+        """Return what the method learns from a training set."""
         labels = data.song_labels()
         part = song_parts(labels, data.groups, parts=run.config.members, seed=run.seed)
         labelled = labels != UNLABELLED
         x = song_means(data.features["compare"], data.song)[labelled]
-        chosen, held_out = choose(x, labels[labelled], part[labelled], classes=data.classes)
+        chosen, held_out = choose(x, labels[labelled], part[labelled], classes=data.classes, costs=self.settings.costs)
         temperature, _ = fit_temperature(held_out, labels[labelled])
         out_of_fold = np.full((len(labels), data.classes), np.nan)
         out_of_fold[labelled] = probabilities(held_out, temperature)
-        segments = out_of_fold[data.song]
-        clean = clean_of_songs(segments, data.given)
-        return MethodFit(
-            predictor=Machine(chosen.fit(x, labels[labelled]), temperature),
-            out_of_fold=Prediction(segments),
-            clean=clean,
-            flagged=clean < 0.5,
-            guesses=segments,
-            noise_rate=float(np.nanmean(1 - clean)),
-            ensemble=None,
-            history={},
-        )
+        return song_level_fit(data, Machine(chosen.fit(x, labels[labelled]), temperature), out_of_fold, history={})
 
 
 def song_means(table: NDArray[np.floating], song: Int64) -> Float64:
@@ -83,8 +84,8 @@ def song_means(table: NDArray[np.floating], song: Int64) -> Float64:
     return song_summaries(table, song)[:, : table.shape[1]]
 
 
-def choose(x: Float64, labels: Int64, part: Int64, *, classes: int) -> tuple[Any, Float64]:
-    """Choose cost and scaling; return an unfitted pipeline, and the held-out decisions of the best, shape (N, K).
+def choose(x: Float64, labels: Int64, part: Int64, *, classes: int, costs: Sequence[float]) -> tuple[Any, Float64]:
+    """Return the unfitted pipeline of the best cost and scaling, and its held-out decisions, shape (N, K).
 
     Parameters
     ----------
@@ -92,10 +93,12 @@ def choose(x: Float64, labels: Int64, part: Int64, *, classes: int) -> tuple[Any
     labels, part : array of int, shape (N,)
         Given labels, and the part in which each song is held out.
     classes : int
+    costs : sequence of float
+        Costs to choose from; the best has the highest macro-F1 on held-out songs.
     """
     best: tuple[float, Any, Float64] | None = None
     for scaling in SCALINGS:
-        for cost in COSTS:
+        for cost in costs:
             held_out = np.zeros((len(x), classes))
             for p in np.unique(part):
                 fitted = machine(scaling, cost).fit(x[part != p], labels[part != p])
@@ -113,14 +116,14 @@ def machine(scaling: str, cost: float) -> Any:
     from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
     from sklearn.svm import SVC
 
-    # Many functionals have tails so long that one song of them outweighs all other differences.
+    # Many functionals have such long tails that a single song would outweigh all other differences.
     cut = FunctionTransformer(np.clip, kw_args={"a_min": -5, "a_max": 5})
     scaler = make_pipeline(StandardScaler(), cut) if scaling == "standard" else MinMaxScaler(clip=True)
     return make_pipeline(scaler, SVC(C=cost, kernel="rbf", gamma="scale"))
 
 
 def decisions(fitted: Any, x: Float64) -> Float64:
-    """Return what a machine says of each label, shape (N, K); larger is likelier."""
+    """Return a machine's decision value for each label, shape (N, K); larger is likelier."""
     values = np.asarray(fitted.decision_function(x), dtype=np.float64)
     return values if values.ndim == 2 else np.stack([-values, values], axis=1)
 
