@@ -252,7 +252,7 @@ def test_folder_leaves_nothing_out_in_silence(tmp_path: Path) -> None:
     corpus = load_corpus(f"folder:{tmp_path}")
     assert corpus.counts() == {"happy": 4, "sad": 4}
     warnings = messages(corpus, "warning")
-    assert f"{loose}: lies in no label's sub-folder and is left out" in warnings
+    assert f"{loose}: is not in the sub-folder of a label and is left out" in warnings
     assert f"{tmp_path / 'empty'}: holds no audio and is left out" in warnings
     assert f"{tmp_path / 'notes'}: holds no audio and is left out" in warnings
 
@@ -383,7 +383,7 @@ def test_csv_given_a_folder_says_what_to_give(tmp_path: Path) -> None:
 
 
 def test_a_table_of_bytes_is_no_traceback(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="line 1 holds a null character: it is no table of text"):
+    with pytest.raises(CorpusError, match="line 1 holds a null character: it is not a text table"):
         load_corpus(f"csv:{put(tmp_path / 'song.wav')}")
 
 
@@ -453,10 +453,11 @@ def test_paths_of_all_kinds_in_a_table(tmp_path: Path) -> None:
     assert {song.path.resolve() for song in corpus.songs} >= {outside.resolve(), here / "=1+1.wav"}
     assert "=HYPERLINK(1)" in corpus.space.labels
     errors = messages(corpus, "error")
-    assert f"{table}: row 4 gives a label to what is no recording: {here}/../pipe.wav: is not a regular file" in errors
-    assert f"{table}: row 5 gives a label to what is no recording: {here}/../outside: is a folder, not a file" in errors
+    what = "gives a label to something that is not a recording"
+    assert f"{table}: row 4 {what}: {here}/../pipe.wav: is not a regular file" in errors
+    assert f"{table}: row 5 {what}: {here}/../outside: is a folder, not a file" in errors
     assert f"{table}: row 6 gives a label to a missing file: {here / ('n' * 300)}.wav" in errors
-    told = f"{table}: row 7: the path has characters that do not print: '\\x1b[31mred.wav'"
+    told = f"{table}: row 7: the path has unprintable characters: '\\x1b[31mred.wav'"
     assert told in messages(corpus, "warning")
     assert len(errors) == 4, "and one for the file that two rows name"
 
@@ -494,7 +495,7 @@ def test_a_section_of_no_time_is_refused(tmp_path: Path, start: str, end: str) -
     rows = (root / "truth.csv").read_text().splitlines()
     rows[1] = f"audio/synth_0001.flac,{start},{end},Q1"
     (root / "truth.csv").write_text("\n".join(rows))
-    with pytest.raises(CorpusError, match=r"truth\.csv: row 2: (a time is not a number|.* is no section of a song)"):
+    with pytest.raises(CorpusError, match=r"truth\.csv: row 2: (a time is not a number|.* is not a section of a song)"):
         load_corpus(f"synth:{root}")
 
 
@@ -536,7 +537,7 @@ def test_synth_song_without_truth_is_an_error(synth: Path) -> None:
     truth.write_text(
         "".join(line for line in truth.read_text().splitlines(keepends=True) if not line.startswith("audio/3.wav"))
     )
-    with pytest.raises(CorpusError, match=r"truth\.csv: has no section of audio/3\.wav"):
+    with pytest.raises(CorpusError, match=r"truth\.csv: has no section for audio/3\.wav"):
         load_corpus(f"synth:{synth}").require_usable()
 
 

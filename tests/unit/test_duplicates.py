@@ -190,7 +190,7 @@ def _overwritten(file: Path) -> None:
     ],
     ids=["no database", "cut", "overwritten", "missing columns", "a view", "more columns"],
 )
-def test_a_damaged_table_of_readings_is_told_and_begun_anew(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_table_of_readings_is_replaced(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     corpus, cache = load_corpus(f"folder:{make_folder(tmp_path / 'songs')}"), tmp_path / "cache"
     first = check_corpus(corpus, cache=cache, workers=1, quiet=True)
     file = cache / "readings.sqlite"
@@ -199,7 +199,7 @@ def test_a_damaged_table_of_readings_is_told_and_begun_anew(tmp_path: Path, dama
         assert check_corpus(corpus, cache=cache, workers=1, quiet=True) == first
     [line] = {str(warning.message) for warning in told}
     assert line.startswith(f"{file}: is damaged (")
-    assert line.endswith("it begins anew, and recordings are read again")
+    assert line.endswith("it is replaced, and recordings are read again")
     with closing(sqlite3.connect(file)) as table:
         assert table.execute("SELECT COUNT(*) FROM reading").fetchone() == (8,)
     assert check_corpus(corpus, cache=cache, workers=1, quiet=True) == first
@@ -242,7 +242,7 @@ def test_a_table_that_another_process_has_is_not_used(
     first = check_corpus(corpus, cache=cache, workers=1, quiet=True)
     with closing(sqlite3.connect(cache / "readings.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.warns(EmosegWarning, match=r"readings\.sqlite: another process has it; nothing is kept"):
+        with pytest.warns(EmosegWarning, match=r"readings\.sqlite: is in use by another process; nothing is kept"):
             assert check_corpus(corpus, cache=cache, workers=1, quiet=True) == first
 
 

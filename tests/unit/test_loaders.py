@@ -111,9 +111,7 @@ def test_deam_with_one_of_its_two_tables(tmp_path: Path, name: str) -> None:
     [table] = make_deam(tmp_path).glob(f"annotations/*/song_level/*_songs_{name}.csv")
     table.unlink()
     corpus = load_corpus(f"deam:{tmp_path}")
-    assert (
-        told(corpus, "song_level: 1 of the two tables static_annotations_averaged_songs_*.csv are there") == "warning"
-    )
+    assert told(corpus, "song_level: 1 of the two tables static_annotations_averaged_songs_*.csv exist") == "warning"
     assert len(corpus.songs) == {"1_2000": 4, "2000_2058": 12}[name]
     assert len(corpus.unannotated) == 16 - len(corpus.songs)
 
@@ -176,7 +174,7 @@ def test_vgmidi_tells_listeners_it_cannot_use(tmp_path: Path) -> None:
     corpus = load_corpus(f"vgmidi:{tmp_path}")
     assert told(corpus, "piece0_0: 7 and 8 values for 8 measures; this listener is left out") == "error"
     assert told(corpus, "piece1_1: a value lies outside the scale") == "error"
-    assert told(corpus, "1 annotations are of pieces that it does not list (piece77)") == "warning"
+    assert told(corpus, "1 annotations are about pieces that it does not list (piece77)") == "warning"
     assert told(corpus, "piece3: 'midi'; it is left out") == "error"
     assert len(corpus.songs) == 7
 
@@ -398,7 +396,7 @@ def test_ratings_over_time_that_contradict_or_belong_to_no_song(tmp_path: Path) 
     table.write_text(f"{text}2,15.5,0.3,0.8\n")
     corpus = load_corpus(f"pmemo:{tmp_path}")
     end = len(text.splitlines()) + 1
-    assert told(corpus, f"row {end}, song 2: is rated otherwise at 15.5 s already; the row is left out") == "error"
+    assert told(corpus, f"row {end}, song 2: has another rating at 15.5 s before; the row is left out") == "error"
     assert [s.over_time for s in corpus.songs] == [s.over_time for s in want.songs]
 
 

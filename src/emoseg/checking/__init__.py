@@ -1,1 +1,1 @@
-"""Check a corpus before it is learnt from: files that cannot be read, damaged labels, near-duplicate recordings."""
+"""Checks of a corpus before it is learnt from: unreadable recordings, faulty labels, duplicate recordings."""

@@ -1,4 +1,4 @@
-"""`emoseg corpus check`: what a corpus holds, and everything about it that is not as it should be."""
+"""The check of a corpus: what it contains, and everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from emoseg.frontends.store import default_cache
 from emoseg.system.progress import progress
 
 SHOWN = 100
-"""Problems of one severity that the report for people names; the one for programs has all."""
+"""Number of problems of one severity that the printed report names; `CorpusReport.to_json` has all of them."""
 
-_SHORTER_S, _SHORTER = 1.0, 0.1  # what a recording may lack of its published duration
-_SHIFT_S = 0.05  # a shift that is worth a word
+_SHORTER_S, _SHORTER = 1.0, 0.1  # a recording may be shorter than published by the larger of these
+_SHIFT_S = 0.05  # least difference between beginnings that is reported
 
 
 @dataclass(frozen=True)
 class CorpusReport:
-    """What `check_corpus` found.
+    """The result of a check.
 
     Parameters
     ----------
     corpus : Corpus
     problems : tuple of Problem
-        Those found while loading, then those of single recordings.
+        Problems found while loading, then those of single recordings, then duplicates.
     duration_s : float
-        Of all readable recordings together.
+        Total duration of all readable recordings, in seconds.
     artists : int or None
-        Distinct artists; None where none is known.
+        Number of different artists; None if none is known.
     shared : int
-        Songs whose artist has another song in the corpus.
+        Number of songs whose artist has another song in the corpus.
     unreadable : tuple of str
         Ids of songs whose recording cannot be used.
     duplicates : tuple of tuple of str
@@ -59,11 +59,11 @@ class CorpusReport:
 
     @property
     def errors(self) -> int:
-        """Number of problems that must be mended."""
+        """Number of errors among the problems."""
         return sum(p.severity == "error" for p in self.problems)
 
     def lines(self) -> list[str]:
-        """Return the report for people."""
+        """Return the lines of the printed report."""
         corpus = self.corpus
         artists = f"{self.artists}, {self.shared} songs share theirs with another" if self.artists else "unknown"
         lines = [
@@ -107,7 +107,7 @@ class CorpusReport:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report for programs."""
+        """Return the report with all problems, for JSON."""
         corpus = self.corpus
         return {
             "schema": "emoseg.corpus-check/1",
@@ -140,30 +140,30 @@ def _counted(number: int, noun: str) -> str:
 def check_corpus(
     corpus: Corpus, *, cache: Path | None = None, workers: int | None = None, quiet: bool = False
 ) -> CorpusReport:
-    """Decode every recording of a corpus that was not decoded before, and report what is wrong with it.
+    """Return a report on a corpus, for which every recording is decoded unless an earlier check did so.
 
     Parameters
     ----------
     corpus : Corpus
     cache : Path, optional
-        Folder in which is kept what a recording told; default that of the feature store.
+        Folder that keeps the readings of recordings; default that of the feature store.
     workers : int, optional
-        Processes; default the number of cores.
+        Number of processes; default the number of cores.
     quiet : bool
-        No progress bar.
+        Show no progress bar.
 
     Raises
     ------
     EmosegError
-        What is read cannot be kept, as on a full disk; or a process ended suddenly.
+        The readings cannot be kept, as on a full disk; or a process ended suddenly.
 
     Warns
     -----
     EmosegWarning
-        What was kept is damaged, and is read again.
+        The kept readings are damaged, and recordings are read again.
     """
     songs = corpus.songs
-    found = _Found([""] * len(songs), {}, [], 0.0)
+    findings = _Findings([""] * len(songs), {}, [], 0.0)
     folder = cache or default_cache()
     with _temporary(folder) as file:
         prints = _Prints(file, len(songs), folder)
@@ -173,28 +173,28 @@ def check_corpus(
             closing(read_all(paths, cache=folder, workers=workers or os.cpu_count() or 1)) as readings,
         ):
             for i, reading in readings:
-                found.take(i, songs[i], reading)
+                findings.add(i, songs[i], reading)
                 prints.add(i, reading.words)
                 bar.advance()
-        pairs = _duplicates(found.content, prints)
+        pairs = _duplicates(findings.content, prints)
     artists = Counter(song.artist for song in songs if song.artist)
     return CorpusReport(
         corpus,
         (
             *corpus.problems,
-            *(problem for _, problem in sorted(found.problems.items())),
+            *(problem for _, problem in sorted(findings.problems.items())),
             *(_duplicate(songs[a], songs[b], how) for (a, b), how in sorted(pairs.items())),
         ),
-        found.duration_s,
+        findings.duration_s,
         len(artists) or None,
         sum(n for n in artists.values() if n > 1),
-        tuple(songs[i].id for i in sorted(found.unreadable)),
+        tuple(songs[i].id for i in sorted(findings.unreadable)),
         tuple((songs[a].id, songs[b].id) for a, b in sorted(pairs)),
     )
 
 
 def _temporary(folder: Path) -> IO[bytes]:
-    """Return a file in a folder, which is made, that goes with the process; unbuffered, so that errors come at once."""
+    """Return a temporary file in a folder, which is made if needed; unbuffered, so that errors come at once."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryFile(dir=folder, buffering=0)
@@ -203,15 +203,15 @@ def _temporary(folder: Path) -> IO[bytes]:
 
 
 @dataclass
-class _Found:
-    """What readings told, by song; they come in any order."""
+class _Findings:
+    """Results of the readings by song, in any order."""
 
     content: list[str]
     problems: dict[int, Problem]
     unreadable: list[int]
     duration_s: float
 
-    def take(self, i: int, song: Song, reading: Reading) -> None:
+    def add(self, i: int, song: Song, reading: Reading) -> None:
         self.content[i] = reading.content
         self.duration_s += reading.duration_s
         published = song.published_s
@@ -224,7 +224,7 @@ class _Found:
 
 
 def _duplicates(content: Sequence[str], prints: _Prints) -> dict[tuple[int, int], str]:
-    """Return pairs of songs that are one recording, and how that shows; copies of a file are compared once."""
+    """Return the pairs of songs that are one recording, with the evidence; copies of a file are compared only once."""
     first_with: dict[str, int] = {}
     pairs: dict[tuple[int, int], str] = {}
     for i, name in enumerate(content):
@@ -240,14 +240,14 @@ def _duplicates(content: Sequence[str], prints: _Prints) -> dict[tuple[int, int]
 
 
 def _duplicate(first: Song, second: Song, how: str) -> Problem:
-    """Describe a pair; it must be mended if a split can part it, or if the two labels cannot both be right."""
+    """Return the problem of a pair: an error if a split can separate it, or if its labels differ."""
     labels = f"; labels {first.label} and {second.label}" if first.label != second.label else ""
     leak = "" if first.group == second.group else "; a split can have it on both sides"
     return Problem("error" if labels or leak else "warning", f"{second.path}: is {how} as {first.path}{labels}{leak}")
 
 
 class _Prints(Sequence[Words]):
-    """Fingerprints on disk, by song; empty for songs without."""
+    """Fingerprints by song, in a file; empty for songs that have none."""
 
     def __init__(self, file: IO[bytes], songs: int, folder: Path) -> None:
         self._folder = folder

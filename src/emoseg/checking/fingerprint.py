@@ -1,12 +1,13 @@
-"""Audio fingerprints that find the same recording in another encoding, at another level, or cut a little otherwise.
+"""Audio fingerprints that find the same recording in another encoding, at another level, or with another beginning.
 
 A fingerprint is a word of 32 bits every 23 ms: for each of 32 pairs of neighbouring bands from 300 to 2000 Hz, whether
 the difference of their log energies grew since the frame before (Haitsma, Kalker 2002, with longer hops). Two unrelated
-recordings agree in half of their bits; copies of 4Q clips in 84 % and more down to AAC at 32 kbit/s, in 77 % as Opus at
-16 kbit/s, where 2 of 25 are missed. Only the first minute is looked at: a clip from the middle of a song is not found.
+recordings agree in half of their bits. Copies of 4Q clips agree in 84 % or more, down to AAC at 32 kbit/s, and in 77 %
+as Opus at 16 kbit/s, where 2 of 25 are missed. Only the first minute is used: a clip from the middle of a song is not
+found.
 
-`near_duplicates` compares no pair that has no word in common at the same distance in time, so its cost grows with the
-number of words, not with its square.
+`near_duplicates` compares only pairs that have words in common at the same distance in time, so its cost grows with the
+number of words and not with its square.
 
 References
 ----------
@@ -37,10 +38,8 @@ MIN_OVERLAP_S = 5.0
 
 _FFT, _HOP, _BANDS, _RANGE_HZ = 2048, 128, 33, (300.0, 2000.0)
 _MAX_WORDS = 1 << 25  # words compared at once: 256 MiB; of more, only those of some residue classes
-_MAX_SHARED = 64  # a word in more recordings than this, such as that of silence, tells nothing
-_NEIGHBOURS = (
-    8  # of the recordings with one word, each is compared with so many next ones: copies of copies are chained
-)
+_MAX_SHARED = 64  # a word in more recordings than this, such as that of silence, says nothing about identity
+_NEIGHBOURS = 8  # recordings with the same word that each is compared with; more copies are joined through these
 _SONG_BITS, _TIME_BITS = 20, 12
 _MAX_SONGS = 1 << _SONG_BITS
 
@@ -51,12 +50,12 @@ def fingerprint(samples: Float32) -> Words:
     Parameters
     ----------
     samples : array, shape (n,)
-        Mono sound at `SAMPLE_RATE_HZ`; what lies behind `SECONDS` is not used.
+        Mono sound at `SAMPLE_RATE_HZ`; only the first `SECONDS` are used.
 
     Returns
     -------
     array of uint32, shape (T,)
-        Empty for less than half a second.
+        One word per hop of 23 ms; empty for less than half a second.
     """
     samples = samples[: round(SECONDS * SAMPLE_RATE_HZ)]
     if len(samples) < _FFT + _HOP:
@@ -68,7 +67,7 @@ def fingerprint(samples: Float32) -> Words:
         spectrum = rfft(frames[at : at + 256] * window, axis=1)[:, : edges[-1]]
         power = spectrum.real**2 + spectrum.imag**2
         energy[at : at + 256] = np.add.reduceat(power, edges[:-1], axis=1)
-    level = np.log(energy + 1e-9 * max(float(energy.mean()), 1e-12))  # relative: the level of the sound does not count
+    level = np.log(energy + 1e-9 * max(float(energy.mean()), 1e-12))  # relative, so that the level does not matter
     slope = level[:, :-1] - level[:, 1:]
     bits = np.diff(slope, axis=0) > 0
     words: Words = np.packbits(bits, axis=1).view(">u4").ravel().astype(np.uint32)
@@ -83,7 +82,17 @@ def _layout() -> tuple[Int64, Float32]:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two recordings that are the same: indices, share of unequal bits, and how much later the first one begins."""
+    """Two recordings that are the same.
+
+    Parameters
+    ----------
+    first, second : int
+        Indices, the smaller first.
+    error : float
+        Share of unequal bits, in [0, `MAX_ERROR`).
+    offset_s : float
+        How much later the first one begins, in seconds.
+    """
 
     first: int
     second: int
@@ -97,12 +106,12 @@ def near_duplicates(prints: Sequence[Words]) -> list[Duplicate]:
     Parameters
     ----------
     prints : sequence of array of uint32
-        A fingerprint a recording, at most a million of them; read one at a time, so they may lie on disk.
+        One fingerprint per recording, at most a million. They are read one at a time, so they may be on disk.
 
     Returns
     -------
     list of Duplicate
-        By the indices, the smaller first. Of many copies of one recording, enough pairs to join them all.
+        Sorted by index. If a recording has many copies, there are enough pairs to join all of them.
 
     Raises
     ------
@@ -124,7 +133,7 @@ def near_duplicates(prints: Sequence[Words]) -> list[Duplicate]:
 
 
 def _error(a: Words, b: Words, shift: int) -> float:
-    """Return the share of unequal bits where word t of `a` meets word t - shift of `b`."""
+    """Return the share of unequal bits when word t of `a` is compared with word t - shift of `b`."""
     a, b = (a[shift:], b) if shift >= 0 else (a, b[-shift:])
     n = min(len(a), len(b))
     if n * HOP_S < MIN_OVERLAP_S:
@@ -133,17 +142,17 @@ def _error(a: Words, b: Words, shift: int) -> float:
 
 
 def _index(prints: Sequence[Words]) -> NDArray[np.uint64]:
-    """Return word, song and time of every telling word, packed into 64 bits and sorted."""
+    """Return word, song and time of every word that says something, packed into 64 bits and sorted."""
     total = sum(len(words) for words in prints)
     residues = -(-total // _MAX_WORDS)
     packed = bytearray()  # grows in place: a list of parts and their whole would be twice the memory
     for song, words in enumerate(prints):
-        telling, at = np.unique(words, return_index=True)
-        kept = (telling != 0) & (telling != np.uint32(0xFFFFFFFF))
+        distinct, at = np.unique(words, return_index=True)
+        kept = (distinct != 0) & (distinct != np.uint32(0xFFFFFFFF))
         if residues > 1:
-            kept &= (telling * np.uint32(2654435761) >> np.uint32(8)) % np.uint32(residues) == 0
+            kept &= (distinct * np.uint32(2654435761) >> np.uint32(8)) % np.uint32(residues) == 0
         place = np.uint64(song << _TIME_BITS) | at[kept].astype(np.uint64)
-        packed += (telling[kept].astype(np.uint64) << np.uint64(_SONG_BITS + _TIME_BITS) | place).tobytes()
+        packed += (distinct[kept].astype(np.uint64) << np.uint64(_SONG_BITS + _TIME_BITS) | place).tobytes()
     index: NDArray[np.uint64] = np.frombuffer(packed, dtype=np.uint64)
     index.sort()
     return index
@@ -156,8 +165,8 @@ def _candidates(index: NDArray[np.uint64]) -> list[tuple[int, int, int]]:
     shared = np.append(False, same) | np.append(same, False) if len(word) else np.zeros(0, dtype=bool)
     word, place = word[shared], index[shared] & np.uint64((1 << _SONG_BITS + _TIME_BITS) - 1)
     sizes = np.unique(word, return_counts=True)[1]
-    telling = np.repeat(sizes <= _MAX_SHARED, sizes)
-    word, place = word[telling], place[telling]
+    rare = np.repeat(sizes <= _MAX_SHARED, sizes)
+    word, place = word[rare], place[rare]
     song = (place >> np.uint64(_TIME_BITS)).astype(np.int64)
     time = (place & np.uint64((1 << _TIME_BITS) - 1)).astype(np.int64)
     keys = []

@@ -1,7 +1,7 @@
-"""What reading a recording once tells of it, kept on disk: a later check of the same files takes seconds.
+"""Duration, content hash and fingerprint of recordings, kept on disk so that the next check takes seconds.
 
-One row per file in one SQLite table, keyed by where the file lies, its size and its time of change: a changed file is
-read again. Failures are not kept, since another decoder may be installed by the next time.
+The SQLite table has one row per file. Its key is made of the file's path, size and time of change, so a changed file is
+read again. Failures are not kept, because another decoder may be installed before the next check.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from emoseg.system.files import file_checksum, modified_ns, require_regular
 from emoseg.system.parallel import Start, run_parallel
 
 VERSION = 1
-"""Part of every key: raised whenever a fingerprint or a duration would come out otherwise."""
+"""Part of every key; raised whenever the fingerprint or the duration of a file changes."""
 
 _COMMIT_EVERY = 64
-_PARALLEL_FROM = 20  # recordings: fewer take less time than it takes to start processes
+_PARALLEL_FROM = 20  # recordings; starting processes takes longer than reading fewer
 _TIMEOUT_S = 10.0
 _DISK = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -41,17 +41,18 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Reading:
-    """One recording as decoded.
+    """One decoded recording.
 
     Parameters
     ----------
     duration_s : float
+        Duration in seconds; 0 if it cannot be used.
     content : str
         Hash of the file's bytes.
     words : array of uint32, shape (T,)
         Its fingerprint.
     message : str
-        Why it cannot be used; empty where it can.
+        Why it cannot be used; empty if it can.
     """
 
     duration_s: float
@@ -61,15 +62,15 @@ class Reading:
 
 
 def read_all(paths: Sequence[Path], *, cache: Path, workers: int) -> Generator[tuple[int, Reading], None, None]:
-    """Yield index and reading of every recording, those known from an earlier time first.
+    """Yield the index and the reading of every recording, first of those in the table.
 
     Parameters
     ----------
     paths : sequence of Path
     cache : Path
-        Folder of the table, which exists.
+        Existing folder of the table.
     workers : int
-        Processes for those that must be decoded.
+        Number of processes that decode the other recordings.
 
     Raises
     ------
@@ -79,7 +80,7 @@ def read_all(paths: Sequence[Path], *, cache: Path, workers: int) -> Generator[t
     Warns
     -----
     EmosegWarning
-        The table is damaged and begun anew, or another process has it and it is not used.
+        The table is damaged and is replaced, or another process holds it and it is not used.
     """
     with closing(_Table(cache / "readings.sqlite")) as table:
         unknown: list[tuple[int, Path, str]] = []
@@ -102,35 +103,35 @@ def read_all(paths: Sequence[Path], *, cache: Path, workers: int) -> Generator[t
 
 
 class _Table:
-    """Readings of earlier times on disk.
+    """Readings on disk.
 
-    It only saves time, so one that is damaged is begun anew and one that another process holds is not used; both are
-    told. New rows are written `_COMMIT_EVERY` at a time, so that the table is never locked for long.
+    The table only saves time. So a damaged one is replaced, and one that another process holds is not used, both with a
+    warning. New rows are written `_COMMIT_EVERY` at a time, so that the table is never locked for long.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self._new: list[tuple[str, float, str, bytes]] = []
         self._connection: sqlite3.Connection | None = None
-        self._begun_anew = False
+        self._replaced = False
         if file.exists():
             require_regular(file)
         self._open()
 
     def find(self, key: str) -> Reading | None:
-        """Return what is known of a recording; None where nothing is, or nothing that can be used."""
+        """Return the reading of a recording; None if there is none, or it is damaged."""
         query = "SELECT duration_s, content, words FROM reading WHERE key = ?"
         row = self._try(lambda connection: connection.execute(query, (key,)).fetchone())
         return _reading(row) if row else None
 
     def keep(self, key: str, reading: Reading) -> None:
-        """Keep what was read, now or with those that follow."""
+        """Keep a reading; it is written now or together with later ones."""
         self._new.append((key, reading.duration_s, reading.content, reading.words.astype("<u4").tobytes()))
         if len(self._new) >= _COMMIT_EVERY:
             self._write()
 
     def close(self) -> None:
-        """Write what is not written yet, and close the file."""
+        """Write all remaining readings, and close the file."""
         try:
             if self._new:
                 self._write()
@@ -138,7 +139,7 @@ class _Table:
             self._drop()
 
     def _write(self) -> None:
-        for _ in range(2):  # the second time to a new table, where the old one was damaged
+        for _ in range(2):  # the second time to a new table, if the old one was damaged
             if self._try(self._insert):
                 break
         self._new.clear()
@@ -161,29 +162,29 @@ class _Table:
         self._try(prepare)
 
     def _try(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
-        """Return what is made of the table; None where that went wrong and it is begun anew, or no longer used."""
+        """Return the result of a function of the connection; None if the table had to be replaced or cannot be used."""
         if self._connection is None:
             return None
         try:
             return work(self._connection)
         except (sqlite3.Error, UnicodeError, OverflowError) as error:
-            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # the rest tells what kind of it
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # the upper bits are details
             self._drop()
             if code in _DISK:
                 raise EmosegError(f"{self.file}: cannot be written: {error}") from error
             if code in _BUSY:
-                told = f"{self.file}: another process has it; nothing is kept for the next time"
-                warnings.warn(told, EmosegWarning, stacklevel=2)
+                message = f"{self.file}: is in use by another process; nothing is kept for the next check"
+                warnings.warn(message, EmosegWarning, stacklevel=2)
                 return None
-            if self._begun_anew:
+            if self._replaced:
                 raise EmosegError(f"{self.file}: cannot be used: {error}") from error
-            told = f"{self.file}: is damaged ({error}); it begins anew, and recordings are read again"
-            warnings.warn(told, EmosegWarning, stacklevel=2)
-            self._begin_anew()
+            message = f"{self.file}: is damaged ({error}); it is replaced, and recordings are read again"
+            warnings.warn(message, EmosegWarning, stacklevel=2)
+            self._replace()
             return None
 
-    def _begin_anew(self) -> None:
-        self._begun_anew = True
+    def _replace(self) -> None:
+        self._replaced = True
         try:
             for suffix in ("", "-journal", "-wal", "-shm"):
                 self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
@@ -199,7 +200,7 @@ class _Table:
 
 
 def _reading(row: tuple[Any, ...]) -> Reading | None:
-    """Return the reading that a row holds; None where it holds anything else."""
+    """Return the reading in a row; None if its values are not those of a reading."""
     duration_s, content, words = row
     if not isinstance(duration_s, float) or not isinstance(content, str) or not isinstance(words, bytes):
         return None
@@ -218,7 +219,7 @@ def _key(path: Path) -> str:
 
 
 def _decoding() -> Callable[[Path], Reading]:
-    """Return in a process what reads a recording."""
+    """Return the function that reads a recording in a worker process."""
     return _decode
 
 
@@ -235,7 +236,7 @@ def _decode(path: Path) -> Reading:
         content = file_checksum(path)
     except (AudioError, OSError) as error:
         return _unusable(str(error))
-    # Four samples into one: the fingerprint's rate is a fourth of the segments'.
+    # The sample rate of a fingerprint is a fourth of that of segments.
     sound = soxr.resample(np.concatenate(beginning), 4, 1).astype(np.float32)
     return Reading(reader.duration_s, content, fingerprint(sound))
 

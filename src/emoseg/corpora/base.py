@@ -1,7 +1,6 @@
-"""What every corpus is once loaded.
+"""Loaded corpora: songs with one label each, and a list of the problems found while loading.
 
-A corpus is a list of songs, each with one label, and a list of problems found while loading. A song without usable
-audio or label never disappears in silence: it is a problem.
+A song without usable audio or without a label is never left out silently: there is a problem for it.
 """
 
 from __future__ import annotations
@@ -25,25 +24,27 @@ class Song:
     Parameters
     ----------
     id : str
-        Unique within the corpus.
+        Name of the song, unique within the corpus.
     path : Path
-        Its audio.
+        Its recording.
     label : str
-        Its song-level label, one of the corpus' space.
+        Song-level label, one of the labels of the corpus' space.
     artist : str or None
-        Songs of one artist never lie on both sides of a split; None where unknown.
+        Artist, or None if unknown. Songs of one artist are never on both sides of a split.
     split : str or None
-        Official split, such as ``"train"`` or ``"test"``, where the corpus has one.
+        Official part, such as ``"train"`` or ``"test"``; None if the corpus has none.
     sections : tuple of Section
-        The true emotion over time, where it is known. Never an input to learning.
+        True emotion over time; empty if unknown. Never an input to learning.
     work : str or None
-        The song that this recording is one of several clips of; clips of one song never lie on both sides of a split.
+        For a recording that is one of several clips of a song, the name of the song; clips of one song are never on
+        both sides of a split.
     soft : tuple of float or None
-        Share of listeners, annotators or mood tags for each label of the space, where it is known; sums to 1.
+        Share of listeners, annotators or mood tags for each label of the space, K numbers that sum to 1; None if
+        unknown.
     over_time : RatingsOverTime or None
-        Ratings over time, where there are any. Never an input to learning.
+        Ratings over time; None if there are none. Never an input to learning.
     published_s : float or None
-        How long the recording should be, where its authors say so.
+        Published duration of the recording in seconds; None if unknown.
     """
 
     id: str
@@ -59,18 +60,30 @@ class Song:
 
     @property
     def group(self) -> str:
-        """What must not be split: the artist, or the song itself where the artist is unknown."""
+        """Name of the group that is never split: the artist, or the song itself if the artist is unknown."""
         return f"artist:{self.artist}" if self.artist else f"song:{self.own_group}"
 
     @property
     def own_group(self) -> str:
-        """What must not be split where artists may be: the song that this is a clip of, or the song itself."""
+        """Name of the group that stays together even where artists do not: the clips of one song, or the song."""
         return self.work or self.id
 
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """What is known of a corpus from its authors: terms, what to cite, and how much there should be."""
+    """Facts that the authors of a corpus publish.
+
+    Parameters
+    ----------
+    licence : str
+        Terms of use.
+    citation : str
+        Publication to cite.
+    songs : int or None
+        Number of annotated songs.
+    counts : mapping of str to int
+        Number of songs per label, for the default labels.
+    """
 
     licence: str = "unknown"
     citation: str = ""
@@ -80,31 +93,34 @@ class CorpusFacts:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Labelled songs in one emotion space, and what is wrong with them.
+    """Labelled songs in one emotion space.
 
     Parameters
     ----------
     name : str
+        Name in the registry, such as ``"4q"``.
     root : Path
-        Its folder, or its table where it is one.
+        Folder of the corpus, or its table.
     space : EmotionSpace
-        Its `rule` says how labels were made from ratings.
+        The labels; its `rule` says how they were made from ratings.
     songs : tuple of Song
-        Those with a label and a file, by id.
+        Songs with a label and a file, sorted by id.
     problems : tuple of Problem
+        Everything that was wrong while loading.
     licence, citation : str
+        Terms of use, and the publication to cite.
     published_counts : dict of str to int
-        Songs of each label as published; empty where nothing is, or where other labels were asked for.
+        Published number of songs per label; empty if unknown, or if the labels are not the published ones.
     published_songs : int or None
-        Annotated songs as published.
+        Published number of annotated songs.
     without_audio : tuple of Song
-        Labelled songs whose file is not there; their path does not exist. Not learnt from.
+        Labelled songs whose recording does not exist; they are not learnt from.
     unannotated : tuple of Path
         Recordings without a label.
     excluded : dict of str to tuple of str
         Ids of annotated songs that are not among `songs`, by the reason.
     rule : RatingRule or None
-        How ratings become labels, where the corpus is rated.
+        Rule by which ratings become labels; None if the corpus is not rated.
     """
 
     name: str
@@ -122,21 +138,21 @@ class Corpus:
     rule: RatingRule | None = None
 
     def counts(self) -> dict[str, int]:
-        """Return the number of songs of each label, in the order of the space."""
-        found = Counter(song.label for song in self.songs)
-        return {label: found[label] for label in self.space.labels}
+        """Return the number of songs per label, in the order of the space."""
+        counter = Counter(song.label for song in self.songs)
+        return {label: counter[label] for label in self.space.labels}
 
     def with_problems(self, more: Sequence[Problem]) -> Corpus:
-        """Return the corpus with some more problems."""
+        """Return the corpus with further problems."""
         return replace(self, problems=(*self.problems, *more))
 
     def require_usable(self) -> Corpus:
-        """Return the corpus if it can be learnt from.
+        """Return the corpus unless it has errors.
 
         Raises
         ------
         CorpusError
-            On the first error among the problems.
+            A problem is an error; the message is that of the first one.
         """
         errors = [p.message for p in self.problems if p.severity == "error"]
         if errors:
@@ -158,30 +174,41 @@ def make_corpus(
     excluded: Mapping[str, tuple[str, ...]] | None = None,
     rule: RatingRule | None = None,
 ) -> Corpus:
-    """Build a corpus after the checks that hold for all: songs, two labels, readable labels, every file once.
+    """Return a corpus after the checks that all corpora share: two labels, printable labels, every file once.
+
+    What these checks find is added to the problems. Parameters are those of `Corpus`.
+
+    Parameters
+    ----------
+    name, root, songs, problems, without_audio, unannotated, excluded, rule
+    space : EmotionSpace, optional
+        Default: the labels of the songs, in alphabetical order.
+    facts : CorpusFacts, optional
 
     Raises
     ------
     CorpusError
         There is no song, or only one label; the message is the first error among the problems, if there is one. A
-        corpus of which annotations are there but the audio is not is no such case: that is one of its problems.
+        corpus whose recordings are missing is returned, with this as a problem.
     """
     labels = sorted({song.label for song in songs})
-    found = list(problems)
+    all_problems = list(problems)
     if len(labels) < 2:
         if not without_audio:
             raise CorpusError(_too_few(root, songs, problems))
-        found.append(Problem("error", _too_few(root, songs, ()), of_audio=True))
-    found += [Problem("error", message) for message in _listed_again(songs)]
-    found += [Problem("warning", f"{root}: {message}") for message in _alike(labels)]
-    found += [Problem("error", f"{root}: the label {x!r} is not printable text") for x in labels if not x.isprintable()]
+        all_problems.append(Problem("error", _too_few(root, songs, ()), of_audio=True))
+    all_problems += [Problem("error", message) for message in _repeated_files(songs)]
+    all_problems += [Problem("warning", f"{root}: {message}") for message in _similar_labels(labels)]
+    all_problems += [
+        Problem("error", f"{root}: the label {x!r} is not printable text") for x in labels if not x.isprintable()
+    ]
     facts = facts or CorpusFacts()
     return Corpus(
         name,
         root,
         space or EmotionSpace.from_labels([song.label for song in songs]),
         tuple(sorted(songs, key=lambda song: song.id)),
-        tuple(found),
+        tuple(all_problems),
         facts.licence,
         facts.citation,
         dict(facts.counts),
@@ -203,22 +230,22 @@ def _too_few(root: Path, songs: Sequence[Song], problems: Sequence[Problem]) -> 
     return f"{root}: {all_songs} the label {songs[0].label!r}; two or more labels are needed"
 
 
-def _alike(labels: Sequence[str]) -> list[str]:
-    """Say which labels are the same word but for capitals: most likely one label, and learnt as two."""
+def _similar_labels(labels: Sequence[str]) -> list[str]:
+    """Return a message for every pair of labels that differ in capitals only, which is most likely a mistake."""
     first: dict[str, str] = {}
     pairs = [(first.setdefault(label.casefold(), label), label) for label in labels]
     return [f"the labels {a!r} and {b!r} differ in capitals only and are two labels" for a, b in pairs if a != b]
 
 
-def _listed_again(songs: Sequence[Song]) -> list[str]:
-    """Say which files several songs name; links and detours lead to the same file."""
+def _repeated_files(songs: Sequence[Song]) -> list[str]:
+    """Return a message for every file that several songs have, also through links or other paths."""
     first: dict[tuple[int, int], Path] = {}
     messages = []
     for song in songs:
         try:
             status = song.path.stat()
         except OSError:
-            continue  # reading it says why
+            continue  # the error comes when the file is read
         known = first.setdefault((status.st_dev, status.st_ino), song.path)
         if known is not song.path:
             also = f", also as {song.path}" if song.path != known else ""

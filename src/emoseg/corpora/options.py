@@ -1,4 +1,4 @@
-"""How a user wants a corpus to be read: which labels, from which thresholds, which songs."""
+"""Options for loading a corpus: which labels, from which thresholds, which songs."""
 
 from __future__ import annotations
 
@@ -15,25 +15,30 @@ LabelSource = Literal["clip", "song"]
 
 @dataclass(frozen=True)
 class CorpusOptions:
-    """What can be chosen when a corpus is loaded; None everywhere means the corpus' own default.
+    """Options for loading a corpus; None stands for the corpus' own default.
 
     Parameters
     ----------
     space : str or None
-        ``"4q"``, ``"valence"``, ``"arousal"``; for tagged corpora also ``"mood:NAME"`` (that mood against all others)
-        and ``"moods:FILE"`` (a table with the columns mood and label).
+        ``"4q"``, ``"valence"`` or ``"arousal"``; for tagged corpora also ``"mood:NAME"`` (that mood against all others)
+        or ``"moods:FILE"`` (a table with the columns mood and label).
     threshold : str or None
-        Where high begins: ``"middle"`` of the scale, the ``"mean"`` of all annotated songs, a value on the corpus' own
-        scale, or two values ``"VALENCE/AROUSAL"``.
+        Lowest rating that counts as high: the ``"middle"`` of the scale, the ``"mean"`` of all annotated songs, a value
+        on the corpus' own scale, or two values ``"VALENCE/AROUSAL"``.
     margin : float
-        Songs nearer to an axis than this are left out; half the rating scale is 1.
+        Songs nearer to an axis than this are left out, from 0 to below 1; half the rating scale is 1.
     labels : {"clip", "song"} or None
-        Whose label a clip has where a corpus has several clips of a song: its own, or the one that most clips of its
-        song have.
+        Label of a clip where a corpus has several clips per song: the clip's own, or the most frequent one among the
+        clips of its song.
     split : str or None
-        Only songs of this official part, or of several joined by ``"+"``.
+        Official part, or several joined by ``"+"``; other songs are left out.
     audio : Path or None
-        Folder of the recordings, where they do not lie below the corpus' own folder.
+        Folder of the recordings, if they are not below the corpus' own folder.
+
+    Raises
+    ------
+    ConfigError
+        A value breaks its rule, or `audio` is not a folder.
     """
 
     space: str | None = None
@@ -54,12 +59,12 @@ class CorpusOptions:
             self.thresholds()
 
     def thresholds(self) -> tuple[float, float]:
-        """Return the values given for valence and arousal, on the corpus' own scale.
+        """Return the thresholds of valence and arousal that were given as values, on the corpus' own scale.
 
         Raises
         ------
         ConfigError
-            The threshold is neither one value nor two.
+            The threshold is neither one value nor two values.
         """
         text = cast(str, self.threshold)
         parts = text.split("/")
@@ -72,12 +77,19 @@ class CorpusOptions:
         return values[0], values[-1]
 
     def require_only(self, name: str, allowed: frozenset[str]) -> None:
-        """Refuse options that mean nothing for a corpus.
+        """Check that only options which the corpus takes are set.
+
+        Parameters
+        ----------
+        name : str
+            Name of the corpus, for the message.
+        allowed : set of str
+            Names of the fields that may differ from their defaults.
 
         Raises
         ------
         ConfigError
-            An option that is not among `allowed` differs from its default.
+            Another option differs from its default.
         """
         for option in fields(self):
             if option.name not in allowed and getattr(self, option.name) != option.default:

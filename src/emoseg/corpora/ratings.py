@@ -1,7 +1,8 @@
-"""Continuous ratings of valence and arousal, and the rule that makes labels of them.
+"""Continuous ratings of valence and arousal, and the rule by which they become labels.
 
-Conventions: a `Scale` maps a corpus' own numbers to [-1, 1], its middle to 0. All else here is in [-1, 1]. A value at
-the threshold is high. Ratings over time are the mean of the listeners, each holding from its time on for `hold_s`.
+A `Scale` maps a corpus' own numbers to [-1, 1], with its middle at 0. Everything else here is in [-1, 1]. A value equal
+to the threshold is high. Ratings over time are means over listeners, and each is valid from its time on for `hold_s`
+seconds.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from emoseg.types import Float64, Int64
 
 SPACES = {space.name: space for space in (QUADRANTS, VALENCE, AROUSAL)}
 LONGEST_S = 86_400.0
-"""A time in a song beyond this, a day, is an error in a table."""
+"""A later time in a song, beyond one day, is an error in a table."""
 MIN_RATED = 0.5
-"""Share of a stretch that must be rated for its emotion to count as known."""
+"""Least share of a stretch that must be rated for its emotion to count as known."""
 
 _QUADRANT_OF = np.array([[2, 1], [3, 0]])  # high valence by high arousal
 _EPS = 1e-9
@@ -31,30 +32,30 @@ _MOST_AT_ONCE = 1 << 24  # stretches times ratings
 
 @dataclass(frozen=True)
 class Scale:
-    """The numbers that listeners could give, from `low` to `high`."""
+    """The range of numbers that listeners could give, from `low` to `high`."""
 
     low: float
     high: float
 
     @property
     def middle(self) -> float:
-        """The number between low and high."""
+        """The number half way between low and high."""
         return (self.low + self.high) / 2
 
     def normalise(self, value: float) -> float:
-        """Map a number of the scale to [-1, 1]."""
+        """Return a number of the scale mapped to [-1, 1]."""
         return (value - self.middle) / ((self.high - self.low) / 2)
 
     def denormalise(self, value: float) -> float:
-        """Inverse of `normalise`."""
+        """Return a number from [-1, 1] on the scale; the inverse of `normalise`."""
         return value * (self.high - self.low) / 2 + self.middle
 
     def normalise_sd(self, sd: float) -> float:
-        """Map a standard deviation on the scale to one on [-1, 1]."""
+        """Return a standard deviation on the scale as one on [-1, 1]."""
         return sd / ((self.high - self.low) / 2)
 
     def check(self, value: float) -> float:
-        """Return the value.
+        """Return the value unchanged if it lies on the scale.
 
         Raises
         ------
@@ -68,7 +69,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Rating:
-    """A song's mean rating in [-1, 1], and the standard deviation over listeners where it is known."""
+    """Mean rating of a song in [-1, 1], and its standard deviation over listeners; None if unknown."""
 
     valence: float
     arousal: float
@@ -78,7 +79,17 @@ class Rating:
 
 @dataclass(frozen=True)
 class RatingsOverTime:
-    """The mean ratings of one song over time, in [-1, 1]; each holds from its time on for `hold_s` seconds."""
+    """Mean ratings of one song over time.
+
+    Parameters
+    ----------
+    time_s : tuple of float, length T
+        Times in seconds, ascending.
+    hold_s : float
+        How long each rating is valid from its time on, in seconds.
+    valence, arousal : tuple of float, length T
+        In [-1, 1].
+    """
 
     time_s: tuple[float, ...]
     hold_s: float
@@ -87,11 +98,17 @@ class RatingsOverTime:
 
     @property
     def mean(self) -> Rating:
-        """The mean over time."""
+        """Mean rating over time."""
         return Rating(float(np.mean(self.valence)), float(np.mean(self.arousal)))
 
     def over(self, start_s: Sequence[float] | Float64, end_s: Sequence[float] | Float64) -> Stretches:
-        """Return the mean ratings over stretches of time, weighted by how much of each rating lies inside."""
+        """Return the mean ratings over stretches of time, weighted by how long each rating is valid within the stretch.
+
+        Parameters
+        ----------
+        start_s, end_s : array, shape (S,)
+            Bounds of the stretches in seconds.
+        """
         if len(start_s) * len(self.time_s) > _MOST_AT_ONCE and len(start_s) > 1:
             half = len(start_s) // 2
             parts = self.over(start_s[:half], end_s[:half]), self.over(start_s[half:], end_s[half:])
@@ -107,7 +124,7 @@ class RatingsOverTime:
         return Stretches(weights @ np.asarray(self.valence), weights @ np.asarray(self.arousal), known)
 
     def windows(self, length_s: float) -> tuple[Float64, Float64]:
-        """Return starts and ends of windows of one length that follow each other from the first rating on."""
+        """Return the starts and ends, in seconds, of consecutive windows of `length_s` from the first rating on."""
         span = self.time_s[-1] + self.hold_s - self.time_s[0]
         starts = self.time_s[0] + length_s * np.arange(int(np.ceil(span / length_s - _EPS)), dtype=np.float64)
         return starts, starts + length_s
@@ -115,7 +132,15 @@ class RatingsOverTime:
 
 @dataclass(frozen=True)
 class Stretches:
-    """Mean ratings of stretches of one song, and which of them are rated for at least half of their length."""
+    """Mean ratings of S stretches of one song.
+
+    Parameters
+    ----------
+    valence, arousal : array, shape (S,)
+        In [-1, 1]; 0 where nothing is rated.
+    known : array of bool, shape (S,)
+        Whether at least half of the stretch is rated.
+    """
 
     valence: Float64
     arousal: Float64
@@ -124,7 +149,7 @@ class Stretches:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where high begins on each axis, in [-1, 1]."""
+    """Lowest rating that counts as high on each axis, in [-1, 1]."""
 
     valence: float = 0.0
     arousal: float = 0.0
@@ -132,30 +157,48 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class RatingRule:
-    """How ratings become labels of `space`; thresholds of their own for songs and for ratings over time."""
+    """Rule by which ratings become labels.
+
+    Parameters
+    ----------
+    space : EmotionSpace
+        Quadrants, or the two sides of one axis.
+    song, over_time : Thresholds
+        For ratings of songs, and for ratings over time.
+    """
 
     space: EmotionSpace
     song: Thresholds = Thresholds()
     over_time: Thresholds = Thresholds()
 
     def labels(self, rated: Rating | Stretches, thresholds: Thresholds) -> Int64:
-        """Return label indices, of the shape of the ratings."""
+        """Return label indices.
+
+        Parameters
+        ----------
+        rated : Rating or Stretches
+        thresholds : Thresholds
+
+        Returns
+        -------
+        array of int, shape () for a `Rating`, (S,) for S `Stretches`
+        """
         valence = (np.asarray(rated.valence) >= thresholds.valence).astype(np.int64)
         arousal = (np.asarray(rated.arousal) >= thresholds.arousal).astype(np.int64)
-        found = {"4q": _QUADRANT_OF[valence, arousal], "valence": valence, "arousal": arousal}
-        return np.asarray(found[self.space.name])
+        labels = {"4q": _QUADRANT_OF[valence, arousal], "valence": valence, "arousal": arousal}
+        return np.asarray(labels[self.space.name])
 
     def distance(self, rated: Rating | Stretches, thresholds: Thresholds) -> Float64:
-        """Return the distance from the nearest axis that the space has; half the scale is 1."""
+        """Return the distance from the nearest axis of the space, of the shape of the ratings; half the scale is 1."""
         valence = np.abs(np.asarray(rated.valence) - thresholds.valence)
         arousal = np.abs(np.asarray(rated.arousal) - thresholds.arousal)
-        found = {"4q": np.minimum(valence, arousal), "valence": valence, "arousal": arousal}
-        return np.asarray(found[self.space.name], dtype=np.float64)
+        distances = {"4q": np.minimum(valence, arousal), "valence": valence, "arousal": arousal}
+        return np.asarray(distances[self.space.name], dtype=np.float64)
 
     def soft(self, rating: Rating) -> tuple[float, ...] | None:
-        """Return the share of listeners expected on each label; None where their spread is not known.
+        """Return the expected share of listeners per label, K numbers; None if their standard deviation is unknown.
 
-        Listeners are taken as normally distributed about the mean, on the two axes independently.
+        Listeners' ratings are assumed to be normally distributed around the mean, independently on the two axes.
         """
         from scipy.special import ndtr
 
@@ -173,15 +216,16 @@ class RatingRule:
 def rating_rule(
     songs: Sequence[Rating], over_time: Sequence[RatingsOverTime], *, scale: Scale, options: CorpusOptions
 ) -> RatingRule:
-    """Return the rule that a user asked for; what it is in numbers stands in the `rule` text of its space.
+    """Return the rule that the options ask for; the `rule` text of its space gives it in numbers.
 
     Parameters
     ----------
     songs : sequence of Rating
-        All annotated songs, with or without audio: the mean is theirs.
+        All annotated songs, with or without audio. The threshold ``"mean"`` is the mean over them.
     over_time : sequence of RatingsOverTime
+        Ratings over time, which have a mean of their own.
     scale : Scale
-        Of the song ratings, for values given by the user and for the text.
+        Scale of the song ratings, for the values that a user gives and for the text.
     options : CorpusOptions
 
     Raises
@@ -209,7 +253,7 @@ def rating_rule(
 
 
 def rated_space(name: str | None) -> EmotionSpace:
-    """Return one of the spaces of the valence-arousal plane; None is the quadrants.
+    """Return a space of the valence-arousal plane by its name; None stands for the quadrants.
 
     Raises
     ------

@@ -26,26 +26,27 @@ class CorpusSegments:
     Parameters
     ----------
     songs : tuple of Song
-        Those with at least one segment, N of them.
+        The N songs with at least one segment.
     table : FeatureTable
         Features and times of S segments.
     song : array of int, shape (S,)
         Index into `songs`, ascending.
     song_labels : array of int, shape (N,)
+        Label of each song.
     true : array of int, shape (S,), or None
-        True label of each segment, where the corpus knows the emotion over time: the one that most of the segment
-        has, or that of its mean rating. Where `known` is False it is the inherited label. Never an input to learning.
+        True label of each segment: the one that holds for most of the segment, or that of its mean rating. Where
+        `known` is False it is the inherited label. None if the corpus does not know the emotion over time. Never an
+        input to learning.
     left_out : tuple of str
-        A line for each song whose audio could not be used.
+        One line for each song whose audio could not be used.
     known : array of bool, shape (S,), or None
-        Which segments have truth: those that are rated for at least half of their length, or lie in a section. None
-        where `true` is.
+        Whether the truth is known: at least half of the segment is rated, or it overlaps a section. None if `true` is.
     margin : array, shape (S,), or None
         Distance of a segment's mean rating from the nearest axis, half the scale being 1; infinite where the truth
-        comes from sections, 0 where it is not known. None where `true` is.
+        comes from sections, 0 where it is not known. None if `true` is.
     song_soft : array, shape (N, K), or None
-        Share of listeners, annotators or mood tags for each label; certainty for a song without. None where no song
-        has such shares.
+        Share of listeners, annotators or mood tags for each label; 1 on the label of a song without shares. None if no
+        song has such shares.
     """
 
     songs: tuple[Song, ...]

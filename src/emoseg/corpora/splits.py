@@ -1,4 +1,4 @@
-"""Splits that do not leak: by song always, by artist where artists are known, with the labels kept in proportion."""
+"""Splits by song and by artist, with labels in proportion."""
 
 from __future__ import annotations
 
@@ -18,33 +18,34 @@ from emoseg.types import Int64
 def song_folds(
     labels: Int64, groups: Sequence[str], *, folds: int, seed: int, label_names: Sequence[str] = ()
 ) -> Int64:
-    """Assign every song to one of `folds` parts, no group in two parts, labels in proportion.
+    """Return the part of every song; no group is in two parts, and labels are in proportion.
 
-    Groups are dealt from the largest to the smallest, ties in random order, each to the part whose label counts it
-    brings closest to their share of the whole.
+    Groups are assigned from the largest to the smallest, in random order among equals, each to the part whose label
+    counts come closest to their share of the whole.
 
     Parameters
     ----------
     labels : array of int, shape (N,)
         Label index of each song.
     groups : sequence of str, length N
-        What must not be split: artists, or the songs themselves.
+        Group of each song that is not to be split: its artist, or the song itself.
     folds : int
         Number of parts, at least 2.
     seed : int
+        Of the random order.
     label_names : sequence of str, length K, optional
-        The labels, all of which must then occur; errors call them by name.
+        Names of the labels, for errors. If they are given, every label must occur.
 
     Returns
     -------
     array of int, shape (N,), in [0, folds)
-        No part is empty.
+        Part of each song; no part is empty.
 
     Raises
     ------
     CorpusError
-        There are fewer groups than parts, or one label has songs in fewer than two groups, so that no split could
-        have it on both sides.
+        There are fewer groups than parts, or a label occurs in fewer than two groups, so that no split has it on both
+        sides.
     """
     names, group = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < folds:
@@ -64,26 +65,26 @@ def song_folds(
     share = np.maximum(counts.sum(axis=0), 1) / folds
     filled = np.zeros((folds, classes))
     part_of = np.zeros(len(names), dtype=np.int64)
-    for dealt, g in enumerate(order):
+    for assigned, g in enumerate(order):
         # The squared distance to the ideal counts grows by this much if the group joins a part.
         cost = (((filled + counts[g] - share) ** 2 - (filled - share) ** 2) / share).sum(axis=1)
         empty = filled.sum(axis=1) == 0
-        if np.count_nonzero(empty) == len(order) - dealt:
-            cost[~empty] = np.inf  # each group that is left is needed to fill a part
+        if np.count_nonzero(empty) == len(order) - assigned:
+            cost[~empty] = np.inf  # all remaining groups are needed to fill the empty parts
         part_of[g] = int(np.argmin(cost + 1e-9 * rng.random(folds)))
         filled[part_of[g]] += counts[g]
     return part_of[group]
 
 
 def shared_groups(songs: Sequence[tuple[str | None, str | None]], *, where: str) -> list[Problem]:
-    """Warn of official parts that share artists with the largest part, which is the one that is learnt from.
+    """Return a warning for every official part, except the largest, that shares artists with another part.
 
     Parameters
     ----------
     songs : sequence of (split, artist)
-        None where unknown.
+        Official part and artist of each song; None if unknown.
     where : str
-        The corpus, for the message.
+        Name of the corpus for the message.
     """
     artists: dict[str, list[str | None]] = defaultdict(list)
     for split, artist in songs:
@@ -103,20 +104,23 @@ def shared_groups(songs: Sequence[tuple[str | None, str | None]], *, where: str)
 
 
 def official_split(songs: Sequence[Song], *, test: str) -> tuple[Int64, Int64]:
-    """Return what to learn from and what to test on, as indices: other official parts, and those asked for.
-
-    Songs that are in no official part are in neither.
+    """Return the training songs and the test songs of an official split. Songs in no official part are in neither.
 
     Parameters
     ----------
     songs : sequence of Song
     test : str
-        An official part, or several joined by ``"+"``.
+        Official part to test on, or several joined by ``"+"``; the other parts are learnt from.
+
+    Returns
+    -------
+    train, test : array of int
+        Indices into `songs`, ascending.
 
     Raises
     ------
     CorpusError
-        No song is in one of these parts, or none in another.
+        One of these parts has no song, or no other part has one.
     """
     names = test.split("+")
     parts = sorted({song.split for song in songs if song.split})
@@ -131,7 +135,7 @@ def official_split(songs: Sequence[Song], *, test: str) -> tuple[Int64, Int64]:
 
 
 def select_split(corpus: Corpus, wanted: str) -> Corpus:
-    """Return the corpus with the songs of one official part, or of several joined by ``"+"``.
+    """Return the corpus with only the songs of one official part, or of several joined by ``"+"``.
 
     Raises
     ------
@@ -163,22 +167,23 @@ def select_split(corpus: Corpus, wanted: str) -> Corpus:
 def labelled_share(
     labels: Int64, groups: Sequence[str], *, fraction: float, rng: np.random.Generator, label_names: Sequence[str] = ()
 ) -> NDArray[np.bool_]:
-    """Choose the songs that keep their label when only a share of a corpus is to be labelled.
+    """Return which songs keep their label when only a share of a corpus is to be labelled.
 
-    Groups are drawn at random and kept while they bring the counts of the labels closer to the share wanted; whole
-    groups only. Every label stays in at least two groups, so that the labelled songs can be split again.
+    Whole groups keep their labels. They are taken in random order, each if it brings the label counts closer to the
+    share. Every label stays in at least two groups, so that the labelled songs can be split again.
 
     Parameters
     ----------
     labels : array of int, shape (N,)
         Label index of each song.
     groups : sequence of str, length N
-        What must not be split: artists, or the songs themselves.
+        Group of each song that is not to be split: its artist, or the song itself.
     fraction : float
-        In (0, 1].
+        Share of the songs, in (0, 1].
     rng : numpy.random.Generator
+        Source of the random order.
     label_names : sequence of str, optional
-        For errors.
+        Names of the labels, for errors.
 
     Returns
     -------
@@ -187,7 +192,7 @@ def labelled_share(
     Raises
     ------
     CorpusError
-        A label has songs in fewer than two groups.
+        A label occurs in fewer than two groups.
     """
     if fraction == 1:
         return np.ones(len(labels), dtype=bool)

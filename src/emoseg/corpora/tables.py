@@ -1,4 +1,4 @@
-"""Tables as data sets and users hand them out: any encoding, delimiter and line end, decimal points and commas."""
+"""Text tables in the forms that data sets and users have: any encoding, delimiter, line end and decimal separator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emoseg.errors import CorpusError, EmosegError
 from emoseg.system.files import require_regular
 
 REST = "\t"
-"""What joins the cells that `read_table` puts into one column with `rest`; no cell holds it."""
+"""Separator of the cells that `read_table` puts into one column with `rest`; it occurs in no cell."""
 
 _MOST_BYTES = 100_000_000
 _LONGEST_LIST = 300  # characters of the columns found that a message names
@@ -30,35 +30,34 @@ def read_table(
     problems: list[Problem] | None = None,
     rest: str | None = None,
 ) -> dict[int, dict[str, str]]:
-    """Read a table with a header, whatever its encoding, delimiter and line ends.
+    """Return the rows of a table with a header, whatever its encoding, delimiter and line ends.
 
     Parameters
     ----------
     path : Path
-        A text table; UTF-16 with a byte-order mark, UTF-8 with or without one, else Windows-1252. Comma, semicolon or
-        tab.
+        Text in UTF-16 with a byte-order mark, UTF-8 with or without one, or else Windows-1252. The delimiter is a
+        comma, a semicolon or a tab.
     columns : sequence of str
-        Columns that must be there, compared without case and surrounding blanks.
+        Columns that must be there. Case and surrounding blanks do not matter.
     optional : sequence of str
-        Columns that may be there, but only once.
+        Columns that may be there, at most once each.
     problems : list of Problem, optional
-        Takes an error for every row that has more cells than the header has columns, such as one with a decimal comma
-        that is not quoted, or a cell of more than 5000 characters; that row is then left out. Without a list the first
-        such row raises.
+        Receives an error for every row that is left out because it has more cells than the header (such as one with an
+        unquoted decimal comma) or a cell of more than 5000 characters. Without a list, the first such row is an error.
     rest : str, optional
-        The last column, in lower case, when every further cell of a row belongs to it too; joined by `REST`.
+        Name of the last column, in lower case, if it also takes all further cells of a row, joined by `REST`.
 
     Returns
     -------
     dict of int to dict
-        Rows by the number of the line that each ends on, the header being line 1; keys in lower case, values stripped.
-        Rows whose cells are all empty are left out.
+        Rows by the number of the line on which each ends; the header is line 1. Keys are in lower case, values
+        stripped. Rows with empty cells only are left out.
 
     Raises
     ------
     CorpusError
-        The file cannot be read, has more than 100 MB or null characters, a quote in it is never closed, a column is
-        missing (the message lists the columns found) or named twice, or a row is too long.
+        The file cannot be read, has more than 100 MB or a null character, a quote in it is not closed, a column is
+        missing (the message lists the columns found) or occurs twice, or a row is too long.
     """
     text = _text(path)
     header = re.split("[\r\n]", text, maxsplit=1)[0]
@@ -89,7 +88,7 @@ def read_table(
 
 
 def _fault(cells: Sequence[str], columns: int) -> str:
-    """Return what is wrong with a row; an empty string where nothing is."""
+    """Return what is wrong with a row, or an empty string."""
     if any(cells[columns:]):
         return f"{len(cells)} cells for {columns} columns"
     longest = max(map(len, cells), default=0)
@@ -111,7 +110,7 @@ def _names(path: Path, header: Sequence[str], columns: Sequence[str], optional: 
 
 
 def number(text: str) -> float:
-    """Return the number that a cell holds, written with a decimal point or a decimal comma.
+    """Return the number in a cell, which may have a decimal point or a decimal comma.
 
     Raises
     ------
@@ -136,28 +135,29 @@ def numbers(
     problems: list[Problem],
     check: Callable[[float], float] = float,
 ) -> list[float] | None:
-    """Return the numbers in some cells of a row; where one is not usable, None and an error among the problems.
+    """Return the numbers in some cells of a row; None, and an error among the problems, if one of them is not usable.
 
     Parameters
     ----------
-    row : mapping
+    row : mapping of str to str
         Keys in lower case.
     columns : sequence of str
+        Columns of the numbers.
     where : str
-        The table and row, for the message.
+        Table and row, for the message.
     problems : list of Problem
-        Takes the error.
+        Receives the error.
     check : callable
-        Raises ValueError for a number that breaks a rule.
+        Returns the number, or raises ValueError if it breaks a rule.
     """
-    found = []
+    values = []
     for column in columns:
         try:
-            found.append(check(number(row[column.lower()])))
+            values.append(check(number(row[column.lower()])))
         except ValueError as error:
             problems.append(Problem("error", f"{where}: {column}: {error}; the row is left out"))
             return None
-    return found
+    return values
 
 
 def _text(path: Path) -> str:
@@ -175,17 +175,17 @@ def _text(path: Path) -> str:
         text = data.decode("cp1252", errors="replace")
     if (at := text.find("\0")) >= 0:
         line = text.count("\n", 0, at) + 1
-        raise CorpusError(f"{path}: line {line} holds a null character: it is no table of text")
+        raise CorpusError(f"{path}: line {line} holds a null character: it is not a text table")
     return text
 
 
 def user_path(text: str, *, error: type[EmosegError] = CorpusError) -> Path:
-    """Return the path that a user gave, with ``~`` replaced.
+    """Return the path that a user gave, with ``~`` expanded.
 
     Raises
     ------
     EmosegError
-        Of the class `error`: there is no such user.
+        An error of the class `error`: there is no such user.
     """
     try:
         return Path(text).expanduser()

@@ -1,4 +1,4 @@
-"""What is known of the emotion of a stretch of a song: from sections, or from ratings over time."""
+"""The true emotion of segments, from sections or from ratings over time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from emoseg.types import Float64, Int64, Section
 
 @dataclass(frozen=True)
 class SegmentTruth:
-    """The true labels of S segments, as far as they are known.
+    """True labels of S segments, as far as they are known.
 
     Parameters
     ----------
     label : array of int, shape (S,)
-        Where it is not known, the inherited label.
+        True label, or the inherited label where the truth is not known.
     known : array of bool, shape (S,)
+        Whether the truth is known.
     margin : array, shape (S,)
         Distance of the segment's mean rating from the nearest axis, half the scale being 1; infinite where the label
         comes from sections, 0 where it is not known.
@@ -35,7 +36,21 @@ class SegmentTruth:
 def section_labels(
     sections: Sequence[Section], start_s: Float64, end_s: Float64, space: EmotionSpace
 ) -> tuple[Int64, NDArray[np.bool_]]:
-    """Return the label that most of each stretch has (of several, the first of the space), and whether it has any."""
+    """Return the label that holds for most of each stretch, and whether any section overlaps the stretch.
+
+    Parameters
+    ----------
+    sections : sequence of Section
+    start_s, end_s : array, shape (S,)
+        Bounds of the stretches in seconds.
+    space : EmotionSpace
+
+    Returns
+    -------
+    label : array of int, shape (S,)
+        Of labels that hold equally long, the first of the space.
+    known : array of bool, shape (S,)
+    """
     seconds = np.zeros((len(start_s), len(space.labels)))
     for section in sections:
         inside = np.minimum(end_s, section.end_s) - np.maximum(start_s, section.start_s)
@@ -46,16 +61,17 @@ def section_labels(
 def segment_truth(
     corpus: Corpus, songs: Sequence[Song], song: Int64, start_s: Float64, end_s: Float64, inherited: Int64
 ) -> SegmentTruth | None:
-    """Return what is known of segments; None where nothing is of any.
+    """Return the true labels of segments; None if the corpus knows the emotion of no segment.
 
     Parameters
     ----------
     corpus : Corpus
-        For its space and rule.
+        Its space and its rule are used.
     songs : sequence of Song
     song : array of int, shape (S,)
-        Index into `songs`, ascending.
+        Index into `songs` of each segment, ascending.
     start_s, end_s : array, shape (S,)
+        Bounds of the segments in seconds.
     inherited : array of int, shape (S,)
         Label of each segment's song.
     """

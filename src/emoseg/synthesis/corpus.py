@@ -35,8 +35,8 @@ _MOST_SONGS = 100_000
 _LONGEST_S = 3600.0
 
 
-class _Job(NamedTuple):
-    """One song of a corpus: everything a worker needs to make it."""
+class _SongTask(NamedTuple):
+    """One song of a corpus: everything that a worker process needs to write it."""
 
     folder: Path
     name: str
@@ -56,42 +56,43 @@ def write_corpus(
     workers: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Write a planted-truth corpus.
+    """Write a corpus of synthesised songs.
 
-    `out` will hold ``audio/synth_0001.flac`` and so on (mono, 16 bit, 22050 Hz); ``songs.csv`` with the columns path,
-    label, artist; and ``truth.csv`` with path, start_s, end_s, label, whose rows cover each song without gap. Labels
-    are spread evenly over the quadrants. An artist has about four songs, most of them in one quadrant,
-    so a split that does not keep artists apart flatters a classifier. The folder appears under its name once complete.
+    `out` will contain ``audio/synth_0001.flac`` and so on (mono, 16 bit, 22050 Hz), ``songs.csv`` with the columns
+    path, label, artist, and ``truth.csv`` with the columns path, start_s, end_s, label, whose rows cover each song
+    without gaps. All quadrants have equally many songs, up to one. An artist has about four songs, most of them in one
+    quadrant, so figures are optimistic if artists are on both sides of a split. The folder gets its name when it is
+    complete.
 
     Parameters
     ----------
     out : Path
-        Folder to make; may exist if empty.
+        Folder to make; it may exist if it is empty.
     songs : int
-        Number of songs, 1 or more.
+        Number of songs, from 1 to 100,000.
     seed : int
-        Same seed, same files, whatever the number of workers; 0 or more.
+        0 or more. The same seed gives the same files, whatever the number of workers.
     duration_s : float
-        Length of every song, at least 8 s.
+        Duration of every song in seconds, from 8 to 3600.
     workers : int, optional
-        Number of processes; by default one per core.
+        Number of processes; default the number of cores.
     quiet : bool
-        Show no progress.
+        Show no progress bar.
 
     Raises
     ------
     CorpusError
-        If `out` exists and is not an empty folder, or cannot be written.
+        `out` exists and is not an empty folder, or cannot be written.
     ConfigError
-        If a number is out of range.
+        A number is out of range.
     EmosegError
-        If another process writes it already, or a process ended suddenly.
+        Another process writes the same corpus, or a process ended suddenly.
     """
     _check_settings(songs=songs, seed=seed, duration_s=duration_s, workers=workers)
     with _new_folder(out) as folder:
         (folder / "audio").mkdir()
         jobs = [
-            _Job(folder, f"audio/synth_{i + 1:04d}.flac", seed, i, label, artist, duration_s)
+            _SongTask(folder, f"audio/synth_{i + 1:04d}.flac", seed, i, label, artist, duration_s)
             for i, (label, artist) in enumerate(_roster(songs, seed))
         ]
         with progress("composing", songs, unit="songs", quiet=quiet) as bar:
@@ -121,7 +122,7 @@ def _check_settings(*, songs: int, seed: int, duration_s: float, workers: int | 
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes `out` if the block succeeds, and vanishes if it fails."""
+    """Yield a temporary folder that becomes `out` if the block succeeds, and is removed if it fails."""
     if not out.is_dir() and os.path.lexists(out):
         raise CorpusError(f"{out}: is a file, and a corpus is written to a new or empty folder")
     out = out.absolute()
@@ -144,7 +145,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
 
 
 def _roster(songs: int, seed: int) -> list[tuple[str, int]]:
-    """Give every song a label and the number of its artist, labels as even as can be, in random order."""
+    """Return the label and the artist number of every song, labels as even as possible, in random order."""
     labels = QUADRANTS.labels
     left = {label: len(range(i, songs, len(labels))) for i, label in enumerate(labels)}
     rng = np.random.default_rng([seed, 0])
@@ -160,10 +161,12 @@ def _roster(songs: int, seed: int) -> list[tuple[str, int]]:
     return [rows[i] for i in rng.permutation(songs)]
 
 
-def _perform(jobs: list[_Job], workers: int, work: Path, on_song: Callable[[], object]) -> list[tuple[Section, ...]]:
-    """Write the songs, in this process or in several, and give their truths in order.
+def _perform(
+    jobs: list[_SongTask], workers: int, work: Path, on_song: Callable[[], object]
+) -> list[tuple[Section, ...]]:
+    """Write the songs, in this process or in several, and return their true sections in order.
 
-    `work` goes with the processes: there is nothing in it that a next call could go on with.
+    The processes remove the folder `work` when their parent ends, because a later call cannot continue from it.
     """
     truths: dict[int, tuple[Section, ...]] = {}
     songs = run_parallel(jobs, Start(_composing, folder=work), workers=min(workers, len(jobs)))
@@ -174,23 +177,23 @@ def _perform(jobs: list[_Job], workers: int, work: Path, on_song: Callable[[], o
     return [truths[i] for i in range(len(jobs))]
 
 
-def _composing() -> Callable[[_Job], tuple[Section, ...]]:
-    """Return in a process what writes a song."""
+def _composing() -> Callable[[_SongTask], tuple[Section, ...]]:
+    """Return the function that writes a song in a worker process."""
     return _write_song
 
 
-def _write_song(job: _Job) -> tuple[Section, ...]:
+def _write_song(job: _SongTask) -> tuple[Section, ...]:
     artist = draw_artist(np.random.default_rng([job.seed, 1, job.artist]))
     rng = np.random.default_rng([job.seed, 2, job.number])
     samples, truth = compose(rng, label=job.label, duration_s=job.duration_s, artist=artist)
     pcm = np.round(samples * 32767).astype(np.int16)
-    file = io.BytesIO()  # libsndfile says of a full disk nothing that could be told
+    file = io.BytesIO()  # the errors of libsndfile do not say that a disk is full
     soundfile.write(file, pcm, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     (job.folder / job.name).write_bytes(file.getvalue())
     return truth
 
 
-def _artist_name(job: _Job) -> str:
+def _artist_name(job: _SongTask) -> str:
     return f"artist_{job.artist + 1:03d}"
 
 

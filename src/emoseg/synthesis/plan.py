@@ -10,10 +10,10 @@ The cues of the four quadrants are those on which the music psychology literatur
 - Q3, sad: minor, slow, legato, soft, dark, low, falling and narrow melodies, slow vibrato, irregular timing;
 - Q4, calm or tender: major, slow, legato, soft, warm, middle register.
 
-No cue decides alone: each is drawn from a distribution that overlaps its neighbours', moved by the habits of the
-artist and of the song, and many songs contradict their emotion in one or two cues, which stay put while the emotion
-changes. Numbers such as beats a minute are ours, chosen to fit those descriptions and to leave a classifier short of
-certainty.
+No cue decides alone. Each is drawn from a distribution that overlaps those of other quadrants and is shifted by the
+habits of the artist and of the song. Many songs contradict their emotion in one or two cues, which stay the same while
+the emotion changes. Numbers such as beats per minute are ours: they fit these descriptions and keep a classifier from
+being certain.
 
 References
 ----------
@@ -40,7 +40,7 @@ from emoseg.errors import ConfigError
 from emoseg.types import Section
 
 MIN_DURATION_S = 8.0
-"""Shorter songs have no room for a section of another emotion that fills a segment."""
+"""Shortest song: it has room for a section of another emotion that is longer than a segment."""
 
 MAJOR_MODES = frozenset({"major", "lydian", "mixolydian"})
 """Modes with a major third above the tonic."""
@@ -58,7 +58,7 @@ _MODE_WEIGHTS: Mapping[str, tuple[float, float, float, float]] = {
 
 @dataclass(frozen=True)
 class _CueLaw:
-    """How one cue is drawn: a centre for each of Q1 to Q4, a spread, and limits; `log` spreads by a factor."""
+    """Distribution of one cue: a centre for each quadrant, a spread, and limits; with `log` the spread is a factor."""
 
     centres: tuple[float, float, float, float]
     spread: float
@@ -88,7 +88,7 @@ _CUE_LAWS: Mapping[str, _CueLaw] = {
     "timing_s": _CueLaw((0.006, 0.008, 0.015, 0.010), 0.4, 0.002, 0.03, log=True),
 }
 
-# A cue's deviation from its centre is shared out between artist, song and section; the squares sum to one.
+# The deviation of a cue from its centre comes from artist, song and section; the squares sum to one.
 _ARTIST_SHARE, _SONG_SHARE, _SECTION_SHARE = 0.42, 0.54, 0.73
 
 _FOREIGN_SONGS = 0.66
@@ -105,12 +105,30 @@ BASS_TIMBRES = ("finger", "upright", "sawtooth")
 
 @dataclass(frozen=True)
 class Cues:
-    """The emotion-bearing parameters of a section.
+    """The musical cues of a section, which express its emotion.
 
-    `tempo_bpm` is in quarter notes a minute; `register_midi` the middle of the melody; `articulation` the part of
-    the time to the next note that a note lasts; `level_db` relative to the loudest emotion; `attack_s` the rise time
-    of a tone; `timing_s` the spread of note onsets; `contour` the melody's rise over a phrase in degrees a bar;
-    `pitch_range` a factor on the melody's leaps. The others are between 0 (none) and 1 (most).
+    Parameters
+    ----------
+    mode : str
+        A key of `emoseg.synthesis.score.SCALES`.
+    tempo_bpm : float
+        Quarter notes per minute.
+    register_midi : float
+        Middle of the melody, as a MIDI number.
+    articulation : float
+        Duration of a note, as a share of the time to the next note.
+    level_db : float
+        Level relative to the loudest emotion.
+    attack_s : float
+        Rise time of a tone in seconds.
+    contour : float
+        Rise of the melody over a phrase, in degrees of the scale per bar.
+    pitch_range : float
+        Factor on the leaps of the melody.
+    timing_s : float
+        Spread of note onsets in seconds.
+    brightness, roughness, density, drums, vibrato : float
+        From 0 (none) to 1 (most).
     """
 
     mode: str
@@ -130,16 +148,40 @@ class Cues:
 
     @property
     def is_major(self) -> bool:
-        """Whether the third above the tonic is major."""
+        """Whether the mode has a major third above its tonic."""
         return self.mode in MAJOR_MODES
 
 
 @dataclass(frozen=True)
 class Artist:
-    """A persistent style: habits that hold for every song of an artist, whatever its emotion.
+    """The style of an artist, which is the same in all songs, whatever their emotion.
 
-    `leanings` moves each cue, in standard deviations; `keys` are pitch classes; `gains_db` the mix; `partials_db`
-    colours the harmonics of every tone; `equaliser` holds bells as (centre in Hz, width in octaves, gain in dB).
+    Parameters
+    ----------
+    leanings : mapping of str to float
+        Shift of each cue, in standard deviations.
+    keys : tuple of int
+        Pitch classes of the tonics.
+    timbres : mapping of str to str
+        Instrument of each part.
+    gains_db : mapping of str to float
+        Level of each part in the mix.
+    partials_db : tuple of float
+        Gain of each harmonic of every tone.
+    equaliser : tuple of (float, float, float)
+        Bells: centre in Hz, width in octaves, gain in dB.
+    tilt_db : float
+        Gain per octave.
+    reverb_s, reverb_db : float
+        Time to decay by 60 dB, and energy relative to the direct sound.
+    noise_db, hum_hz, level_db : float
+        Background noise relative to the music, frequency of the mains hum (0 for none), and level of the songs.
+    sevenths, waltz : float
+        Chance of a chord with a seventh, and of three beats per bar.
+    swing : float
+        Delay of off-beats, in beats.
+    kick_hz, snare_s, hat_s : float
+        Pitch of the bass drum, and decay times of snare and hi-hat.
     """
 
     leanings: Mapping[str, float]
@@ -164,7 +206,7 @@ class Artist:
 
 @dataclass(frozen=True)
 class SectionPlan:
-    """A stretch of one emotion; it starts on a bar line, and every bar in it lasts `bar_s`."""
+    """A section with one emotion. It starts on a bar line, and each of its bars lasts `bar_s` seconds."""
 
     start_s: float
     end_s: float
@@ -175,7 +217,7 @@ class SectionPlan:
 
 @dataclass(frozen=True)
 class SongPlan:
-    """Everything about a song but its notes; `tonic` is a pitch class, the same in all sections."""
+    """Everything about a song except its notes; the pitch class `tonic` is the same in all sections."""
 
     label: str
     duration_s: float
@@ -191,7 +233,7 @@ class SongPlan:
 
 
 def draw_artist(rng: np.random.Generator) -> Artist:
-    """Draw the habits of an artist.
+    """Return a new artist.
 
     Parameters
     ----------
@@ -235,22 +277,22 @@ def draw_artist(rng: np.random.Generator) -> Artist:
 def plan_song(
     rng: np.random.Generator, *, label: str, duration_s: float = 30.0, artist: Artist | None = None
 ) -> SongPlan:
-    """Decide the sections of a song, their emotions and their cues.
+    """Return the plan of a song: its sections, their emotions and their cues.
 
-    About two songs in three hold one or two sections of another emotion, chosen so that over many songs of half a
-    minute 20 to 25 % of the three-second segments do not have the emotion of their song. Sections change at bar
-    lines, which do not fall on any grid of segments; key, metre, harmony and theme last through the song.
+    About two thirds of the songs have one or two sections of another emotion. Over many songs of half a minute, 20 to
+    25 % of the segments of three seconds do not have the emotion of their song. Sections change at bar lines, which are
+    on no grid of segments. Key, metre, harmony and theme are the same throughout the song.
 
     Parameters
     ----------
     rng : numpy.random.Generator
         Source of all choices.
     label : {"Q1", "Q2", "Q3", "Q4"}
-        The dominant emotion: it holds more than half of the time.
+        Dominant emotion, which holds for more than half of the time.
     duration_s : float
-        Length of the song, at least `MIN_DURATION_S`.
+        Duration of the song in seconds, at least `MIN_DURATION_S`.
     artist : Artist, optional
-        Whose song it is; a new artist by default.
+        Artist of the song; default a new one.
 
     Returns
     -------
@@ -259,7 +301,7 @@ def plan_song(
     Raises
     ------
     ConfigError
-        If the label is not a quadrant or the duration is too short.
+        The label is not a quadrant, or the duration is too short.
     """
     if label not in QUADRANTS.labels:
         raise ConfigError(f"label {label!r}: a synthesised song is one of {', '.join(QUADRANTS.labels)}")
@@ -274,11 +316,11 @@ def plan_song(
 
 
 def _draw_cues(rng: np.random.Generator, artist: Artist) -> dict[str, Cues]:
-    """Draw what each emotion would sound like in this song, contradicted cues included."""
+    """Return the cues that each emotion would have in this song, including contradicting ones."""
     names = [*_CUE_LAWS, "mode"]
     song = dict(zip(names, rng.standard_normal(len(names)), strict=True))
     contradicted = rng.permutation(len(names))[: pick(rng.random(), _CONTRADICTED_CUES)]
-    # Such a cue belongs to one quadrant throughout the song, at times the right one.
+    # Such a cue is drawn for one quadrant throughout the song, which may be the right one.
     stuck = {names[i]: int(rng.integers(4)) for i in contradicted}
     result = {}
     for quadrant, label in enumerate(QUADRANTS.labels):
@@ -295,7 +337,7 @@ def _draw_cues(rng: np.random.Generator, artist: Artist) -> dict[str, Cues]:
 def _draw_sections(
     rng: np.random.Generator, label: str, duration_s: float, cues: Mapping[str, Cues], beats: int
 ) -> tuple[SectionPlan, ...]:
-    """Lay out the sections; a layout that bar lines spoil (dominant emotion too short) is drawn again."""
+    """Return the sections; a layout in which rounding to bars makes the dominant emotion too short is drawn again."""
     if rng.random() < _FOREIGN_SONGS:
         for _ in range(30):
             sections = _place_sections(_draw_layout(rng, label), duration_s, cues, beats)
@@ -306,12 +348,12 @@ def _draw_sections(
 
 
 def _all_long_enough(sections: Sequence[SectionPlan], duration_s: float) -> bool:
-    """Whether every section lasts long enough to be heard as one."""
+    """Return whether every section is long enough to be perceived as one."""
     return all(s.end_s - s.start_s >= min(4.0, duration_s / 4) for s in sections)
 
 
 def _draw_layout(rng: np.random.Generator, label: str) -> list[tuple[str, float]]:
-    """Draw the order of the emotions and the part of the song that each takes."""
+    """Return the order of the emotions and the share of the song that each takes."""
     home = QUADRANTS.index(label)
 
     def foreign() -> str:
@@ -333,7 +375,7 @@ def _draw_layout(rng: np.random.Generator, label: str) -> list[tuple[str, float]
 def _place_sections(
     layout: Sequence[tuple[str, float]], duration_s: float, cues: Mapping[str, Cues], beats: int
 ) -> tuple[SectionPlan, ...]:
-    """Round sections to whole bars; the song stops where its time is up, be it in the middle of a bar."""
+    """Return the sections rounded to whole bars; the last one ends with the song, even within a bar."""
     sections = []
     start_s = 0.0
     for position, (label, share) in enumerate(layout):
@@ -347,6 +389,6 @@ def _place_sections(
 
 
 def pick(u: float, weights: Sequence[float]) -> int:
-    """Return an index drawn in proportion to `weights` by a number in [0, 1)."""
+    """Return the index that a number `u` in [0, 1) draws in proportion to `weights`."""
     cumulative = np.cumsum(weights)
     return int(min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), len(weights) - 1))

@@ -1,6 +1,6 @@
 """The notes of a synthesised song, written from its plan.
 
-`write_score` gives every section the same theme, harmony and metre, and plays them as the section's cues say. How notes
+`write_score` gives every section the same theme, harmony and metre, and varies them by the section's cues. How notes
 sound is decided in `emoseg.synthesis.sound`.
 """
 
@@ -37,11 +37,11 @@ _PROGRESSIONS: Mapping[str, tuple[tuple[int, ...], ...]] = {
     "harmonic minor": ((0, 3, 4, 0), (0, 3, 1, 4), (0, 4, 0, 3), (0, 5, 3, 4)),
     "phrygian": ((0, 1, 0, 6), (0, 6, 0, 1), (0, 3, 1, 0)),
 }
-"""Degrees of the scale (0 is the tonic) on which the chords of four bars stand, by mode."""
+"""Roots of the chords of four bars, as degrees of the scale (0 is the tonic), by mode."""
 
 
 class Note(NamedTuple):
-    """One sound: which part plays it, when, how long, how high (0 for drums) and how hard (about 0 to 1)."""
+    """One note: its part, start and duration in seconds, MIDI number (0 for drums) and velocity (about 0 to 1)."""
 
     part: Part
     start_s: float
@@ -52,10 +52,15 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True)
 class _Theme:
-    """What the sections of a song have in common.
+    """What all sections of a song share.
 
-    `priority` and `steps`, of shape (bars of the theme, steps of a bar), say in which order the steps of a bar get a
-    note and on which degree: a dense section plays more of the same melody than a sparse one.
+    Parameters
+    ----------
+    priority, steps : array, shape (bars of the theme, sixteenths per bar)
+        Order in which the sixteenths of a bar get a note, and the degree of each note. So a dense section plays more
+        notes of the same melody than a sparse one.
+    harmony, accompaniment, bass : float
+        Numbers in [0, 1) that choose progression, style of the accompaniment and style of the bass.
     """
 
     priority: np.ndarray[tuple[int, int], np.dtype[np.float64]]
@@ -66,7 +71,7 @@ class _Theme:
 
 
 def write_score(rng: np.random.Generator, plan: SongPlan) -> tuple[tuple[Note, ...], ...]:
-    """Compose the notes of a plan.
+    """Return the notes of a plan.
 
     Parameters
     ----------
@@ -91,13 +96,13 @@ def _draw_theme(rng: np.random.Generator, beats: int) -> _Theme:
     priority = metre + rng.uniform(0, 0.4, size=(4, 4 * beats))
     steps = np.cumsum(rng.normal(0, 0.9, size=(4, 4 * beats)), axis=1)
     steps -= steps.mean(axis=1, keepdims=True)
-    # The third bar takes up the first again, as phrases do.
+    # The third bar repeats the first, as in a phrase.
     priority[2], steps[2] = priority[0], steps[0]
     return _Theme(priority, steps, float(rng.random()), float(rng.random()), float(rng.random()))
 
 
 def _section_notes(rng: np.random.Generator, plan: SongPlan, section: SectionPlan, theme: _Theme) -> Iterator[Note]:
-    """Yield every part's notes, bar by bar, on the beat and without regard to the section's end."""
+    """Yield the notes of all parts, bar by bar and exactly on the beat; they may go beyond the section's end."""
     cues = section.cues
     progressions = _PROGRESSIONS[cues.mode]
     progression = progressions[int(theme.harmony * len(progressions))]
@@ -115,7 +120,7 @@ def _section_notes(rng: np.random.Generator, plan: SongPlan, section: SectionPla
 
 
 def _pitch(plan: SongPlan, mode: str, degree: int, base: int) -> int:
-    """Return the MIDI number of a degree of the scale whose tonic lies in the octave that starts at `base`."""
+    """Return the MIDI number of a degree of the scale whose tonic is in the octave from `base` up."""
     octave, step = divmod(degree, 7)
     return base + (plan.tonic - base) % 12 + 12 * octave + SCALES[mode][step]
 
@@ -124,7 +129,7 @@ def _melody(plan: SongPlan, section: SectionPlan, theme: _Theme, bar: int, chord
     cues = section.cues
     sixteenth_s = section.bar_s / (4 * plan.beats)
     priority, steps = theme.priority[bar % 4], theme.steps[bar % 4]
-    # Nobody plays more than about eight notes a second.
+    # Players reach about eight notes per second.
     most = min(len(priority), int(8 * section.bar_s))
     count = max(1, min(most, round(cues.density * 3.2 * plan.beats)))
     onsets = np.sort(np.argsort(priority)[:count])
@@ -217,7 +222,7 @@ def _drums(
 
 
 def _humanised(rng: np.random.Generator, plan: SongPlan, section: SectionPlan, notes: Iterator[Note]) -> Iterator[Note]:
-    """Move notes off the beat and level, swing the off-beats, and keep them inside the section."""
+    """Yield the notes with small deviations of time and velocity, swung off-beats, and ends within the section."""
     beat_s = section.bar_s / plan.beats
     for note in notes:
         off_beat = abs((note.start_s - section.start_s) / beat_s % 1.0 - 0.5) < 0.01

@@ -6,7 +6,7 @@ A tone is read from one period of a waveform whose harmonics are computed for it
 Johnson, "Wavetable synthesis 101", AES convention 101, 1996), so nothing aliases; brightness is a two-pole lowpass
 on those harmonics, closing over time in plucked tones. Reverberation is convolution with exponentially decaying noise
 (Moorer, "About this reverberation business", Computer Music Journal 3(2), 1979), done in the same Fourier transform
-as the artist's equaliser. Songs are levelled half way towards each other, as mastering does.
+as the artist's equaliser. Differences of level between songs are halved, as in mastering.
 """
 
 from __future__ import annotations
@@ -34,11 +34,21 @@ _CEILING = 0.97
 
 @dataclass(frozen=True)
 class _Timbre:
-    """A family of waveforms: harmonic h has amplitude h to the power of -`slope`, even ones times `even`.
+    """The waveform of an instrument: harmonic h has the amplitude h to the power of -`slope`, even ones times `even`.
 
-    Frequency modulation of index `fm` at the pitch's own frequency adds brass-like partials. `decay_s` is the time to
-    fall by 60 dB, None for a sustained tone; `breath` is noise that rides on the tone; `chorus` is in
-    cents; `vibrato` says whether players of the instrument use any.
+    Parameters
+    ----------
+    slope, even : float
+    fm : float
+        Index of a frequency modulation at the tone's own frequency, which adds brass-like harmonics.
+    decay_s : float or None
+        Time to decay by 60 dB; None for a sustained tone.
+    breath : float
+        Level of the noise in the tone.
+    chorus : float
+        Detuning of a second voice in cents; 0 for a single voice.
+    vibrato : bool
+        Whether the instrument is played with vibrato.
     """
 
     slope: float
@@ -78,20 +88,20 @@ def compose(
     sample_rate_hz: int = SAMPLE_RATE_HZ,
     artist: Artist | None = None,
 ) -> tuple[Float32, tuple[Section, ...]]:
-    """Compose and synthesise a song.
+    """Return a synthesised song and its true emotions.
 
     Parameters
     ----------
     rng : numpy.random.Generator
         Source of all choices.
     label : {"Q1", "Q2", "Q3", "Q4"}
-        The dominant emotion: it holds more than half of the time.
+        Dominant emotion, which holds for more than half of the time.
     duration_s : float
-        Length, at least 8 s.
+        Duration in seconds, at least 8.
     sample_rate_hz : int
-        Rate of the result, at least 8000 Hz.
+        Sample rate of the result, at least 8000.
     artist : Artist, optional
-        Whose song it is; a new artist by default.
+        Artist of the song; default a new one.
 
     Returns
     -------
@@ -103,7 +113,7 @@ def compose(
     Raises
     ------
     ConfigError
-        If the label is not a quadrant, or the duration or the sample rate is too low.
+        The label is not a quadrant, or the duration or the sample rate is too low.
     """
     if sample_rate_hz < 8000:
         raise ConfigError(f"sample_rate_hz {sample_rate_hz}: songs are synthesised at 8000 Hz or more")
@@ -115,7 +125,21 @@ def compose(
 def render(
     rng: np.random.Generator, plan: SongPlan, score: tuple[tuple[Note, ...], ...], sample_rate_hz: int
 ) -> Float32:
-    """Mix the sections of a song, each at the level of its emotion, and master the whole."""
+    """Return the sound of a song, each section at the level of its emotion.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of all choices.
+    plan : SongPlan
+    score : tuple of tuple of Note
+        The notes of each section.
+    sample_rate_hz : int
+
+    Returns
+    -------
+    array, shape (round(plan.duration_s * sample_rate_hz),), float32
+    """
     length = round(plan.duration_s * sample_rate_hz)
     mix = np.zeros(length + round(_TAIL_S * sample_rate_hz), dtype=np.float32)
     studio = _Studio(rng, plan, sample_rate_hz)
@@ -131,7 +155,7 @@ def render(
 
 
 class _Studio:
-    """Notes in, sound out: the instruments of one song and the waveforms they have played so far."""
+    """The instruments of one song, and the waveforms that were computed for them so far."""
 
     def __init__(self, rng: np.random.Generator, plan: SongPlan, sample_rate_hz: int) -> None:
         self._artist, self._rate = plan.artist, sample_rate_hz
@@ -148,7 +172,7 @@ class _Studio:
         self._kit = _drum_kit(rng, plan.artist, sample_rate_hz)
 
     def play(self, notes: Iterable[Note], cues: Cues, first: int, length: int) -> Float32:
-        """Return the sound of a section that starts at sample `first`, tails included."""
+        """Return the sound of a section that starts at sample `first`, including the tails of its last notes."""
         tones = np.zeros(length + int(_TAIL_S * self._rate), dtype=np.float32)
         drums = np.zeros_like(tones)
         voices = {part: _Voice(self._tables, self._timbres[part], cues, bass=part == "bass") for part in _GAINS}
@@ -165,14 +189,14 @@ class _Studio:
         tones = _driven(tones, cues.roughness)
         if not drums.any():
             return tones
-        # Drums stand in a fixed relation to the rest, or a song of thin textures would be all drums.
+        # Drums have a fixed level relative to the rest; otherwise a song with few notes would be mostly drums.
         drums *= gains["drums"] * (0.08 + 0.95 * cues.drums**2) * _rms(tones) / _rms(drums)
         return tones + drums
 
 
 @dataclass(frozen=True)
 class _SongTables:
-    """What all the tones of a song are cut from: time in samples and in seconds, noise, the colour of harmonics."""
+    """Arrays that all tones of a song share: time in samples and in seconds, noise, gains of the harmonics."""
 
     rate: int
     ticks: np.ndarray[tuple[int], np.dtype[np.uint32]]
@@ -182,14 +206,14 @@ class _SongTables:
 
 
 class _Waves(NamedTuple):
-    """One period of a tone at its brightest, and what its filter takes away when closed."""
+    """One period of a tone with its filter open, and the difference that the closed filter makes."""
 
     bright: Float32
     loss: Float32 | None
 
 
 class _Voice:
-    """One instrument as it sounds in one section: note in, sound out."""
+    """One instrument with the cues of one section."""
 
     def __init__(self, tables: _SongTables, timbre: _Timbre, cues: Cues, *, bass: bool) -> None:
         self._tables, self._timbre = tables, timbre
@@ -211,7 +235,7 @@ class _Voice:
             self._vibrato = np.float32(depth) * onset * np.sin(clock * np.float32(2 * np.pi * rate_hz))
 
     def tone(self, note: Note) -> Float32:
-        """Return one note, release included, at a root mean square near `1` while it sustains."""
+        """Return the sound of one note with its release; its root mean square is near 1 while it is held."""
         pitch_hz = 440.0 * 2 ** ((note.midi - 69) / 12)
         if note.midi not in self._waves:
             self._waves[note.midi] = self._make_waves(pitch_hz)
@@ -274,7 +298,7 @@ def _period(amplitudes: Float64) -> Float32:
 
 
 def _drum_kit(rng: np.random.Generator, artist: Artist, rate: int) -> dict[str, Float32]:
-    """Make the sounds of an artist's drums, each at a peak near 1."""
+    """Return the sounds of an artist's drums, each with a peak near 1."""
     t = np.arange(int(0.45 * rate)) / rate
     hiss = np.diff(rng.standard_normal(len(t) + 1)) * 0.5
     noise = rng.standard_normal(len(t)) * 0.4
@@ -292,7 +316,7 @@ def _drum_kit(rng: np.random.Generator, artist: Artist, rate: int) -> dict[str, 
 
 
 def _driven(tones: Float32, roughness: float) -> Float32:
-    """Distort by a soft clipper, the more the rougher; the level of small signals stays."""
+    """Return the sound after a soft clipper, which distorts more if it is rougher; quiet sounds keep their level."""
     drive = np.float32(0.2 + 4.0 * max(0.0, roughness - 0.15) ** 1.5)
     reference = np.float32(3.0 * _rms(tones))
     driven: Float32 = np.tanh(tones * (drive / reference)) * (reference / drive)
@@ -300,7 +324,7 @@ def _driven(tones: Float32, roughness: float) -> Float32:
 
 
 def _master(rng: np.random.Generator, mix: Float32, artist: Artist, target_db: float, rate: int) -> Float32:
-    """Add the artist's noise, room and equaliser, and bring the song to its level; the ceiling is a soft clipper."""
+    """Return the mix with the artist's noise, room and equaliser, at its level, below the ceiling of a soft clipper."""
     mix = mix / np.float32(_rms(mix))
     mix += np.float32(_gain(artist.noise_db)) * _background(rng, len(mix), artist.hum_hz, rate)
     echo = _impulse_response(rng, artist, rate)
@@ -327,10 +351,10 @@ def _background(rng: np.random.Generator, length: int, hum_hz: float, rate: int)
 
 
 def _impulse_response(rng: np.random.Generator, artist: Artist, rate: int) -> Float32:
-    """Return decaying noise 12 ms after the direct sound, its energy `reverb_db` relative to that."""
+    """Return noise that begins 12 ms after the direct sound and decays, with `reverb_db` of its energy."""
     t = np.arange(int(artist.reverb_s * rate), dtype=np.float32) / np.float32(rate)
     late = rng.standard_normal(len(t), dtype=np.float32) * np.exp(t * np.float32(-6.9 / artist.reverb_s))
-    late[1:] += late[:-1].copy()  # halls swallow the highs
+    late[1:] += late[:-1].copy()  # halls absorb high frequencies
     late *= np.float32(_gain(artist.reverb_db) / np.sqrt(np.sum(late**2)))
     echo: Float32 = np.concatenate([np.zeros(int(0.012 * rate), dtype=np.float32), late])
     return echo
@@ -350,7 +374,7 @@ def _equaliser(artist: Artist, size: int, rate: int) -> Float32:
 
 
 def _rms(samples: Float32) -> float:
-    """Root mean square, kept above zero."""
+    """Return the root mean square, at least 1e-6."""
     return max(float(np.sqrt(np.mean(np.square(samples)))), 1e-6)
 
 

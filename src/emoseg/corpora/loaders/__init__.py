@@ -1,1 +1,1 @@
-"""The loaders, one module per data set."""
+"""Loaders of corpora, with one module per data set."""

@@ -1,6 +1,7 @@
-"""From a data set's annotations to a corpus: labels by the rule asked for, audio by name, and what does not fit told.
+"""From the annotations of a data set to a corpus.
 
-A loader reads its tables into `Entry` objects and calls `assemble`; all that holds for every data set is done here.
+A loader reads its tables into `Entry` objects and calls `assemble`, which makes labels, finds the recordings, and
+reports everything that does not fit. What all data sets have in common is done here.
 """
 
 from __future__ import annotations
@@ -23,15 +24,25 @@ from emoseg.errors import CorpusError
 from emoseg.types import Section
 
 LISTED = 10
-"""Recordings without annotation that are named one by one; more are counted."""
+"""Up to this number of recordings without annotation are named one by one; more are counted."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One annotated song: either with a label of the corpus, or with a rating from which the label is made.
+    """One annotated song, with either a label or a rating from which the label is made.
 
-    `soft` gives the share of each of the corpus' labels; `stem` is the name of its recording without the suffix, where
-    that is not the id.
+    Parameters
+    ----------
+    id : str
+    label : str, optional
+        Label of the corpus, such as a quadrant or a mood.
+    rating : Rating, optional
+    artist, split, work, over_time, sections, published_s
+        As of `Song`.
+    soft : mapping of str to float, optional
+        Share of each of the corpus' labels.
+    stem : str, optional
+        Name of the recording without its suffix; default the id.
     """
 
     id: str
@@ -49,7 +60,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Labelling:
-    """The space of a corpus, and the label and soft label that each entry has in it."""
+    """The space of a corpus, and functions that return the label and the soft label of an entry in it."""
 
     space: EmotionSpace
     label: Callable[[Entry], str]
@@ -58,24 +69,33 @@ class Labelling:
 
 
 def require_layout(root: Path, name: str, needed: str | Sequence[str]) -> Path:
-    """Return the first of the files or folders that make `root` a corpus of this name.
+    """Return the first file or folder below `root` that shows that it is a corpus of this kind.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that the user gave.
+    name : str
+        Name of the corpus, for the message.
+    needed : str or sequence of str
+        Relative path of the file or folder, or several to choose from.
 
     Raises
     ------
     CorpusError
-        There is none; where one lies a level above or below, the message says which path to give.
+        There is none. If there is one up to two levels above or below, the message says which path to give.
     """
     choices = [needed] if isinstance(needed, str) else list(needed)
 
-    def found(folder: Path) -> Path | None:
+    def first_choice(folder: Path) -> Path | None:
         return next((folder / choice for choice in choices if (folder / choice).exists()), None)
 
-    if path := found(root):
+    if path := first_choice(root):
         return path
     resolved = root.absolute()
     near = [resolved.parent, resolved.parent.parent, *_folders(resolved)]
     near += [folder for child in _folders(resolved) for folder in _folders(child)]
-    hint = next((f"; try {name}:{folder}" for folder in near if found(folder)), "")
+    hint = next((f"; try {name}:{folder}" for folder in near if first_choice(folder)), "")
     raise CorpusError(f"{root}: is not the {name} folder: no {choices[0]} in it{hint}")
 
 
@@ -87,7 +107,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 def rated_labels(entries: Sequence[Entry], *, scale: Scale, options: CorpusOptions) -> Labelling:
-    """Label rated songs by their thresholds."""
+    """Return the labels of rated songs, by the thresholds that the options ask for."""
     ratings = [e.rating for e in entries if e.rating]
     over_time = [e.over_time for e in entries if e.over_time]
     rule = rating_rule(ratings, over_time, scale=scale, options=options)
@@ -99,7 +119,7 @@ def rated_labels(entries: Sequence[Entry], *, scale: Scale, options: CorpusOptio
 
 
 def quadrant_labels(options: CorpusOptions) -> Labelling:
-    """Label songs that have a quadrant: with it, or with the side of one axis that it lies on."""
+    """Return the labels of songs that have a quadrant: the quadrant, or the side of the axis that the options name."""
     space = rated_space(options.space)
     side = {quadrant: side_of(quadrant, space) for quadrant in QUADRANTS.labels}
     if space.name != "4q":
@@ -117,7 +137,7 @@ def quadrant_labels(options: CorpusOptions) -> Labelling:
 
 
 def side_of(quadrant: str, space: EmotionSpace) -> str:
-    """Return the label of a space of the plane that a quadrant lies in."""
+    """Return the label that a quadrant has in a space: itself, or its side of an axis."""
     if space.name == "4q":
         return quadrant
     axis = QUADRANTS.axes[QUADRANTS.index(quadrant)]
@@ -147,32 +167,39 @@ def assemble(
     key: Callable[[Path], str] = lambda path: path.stem,
     published: str = "songs",
 ) -> Corpus:
-    """Build the corpus of some annotated songs and the recordings that belong to them.
+    """Return the corpus of annotated songs and the recordings that belong to them.
 
     Parameters
     ----------
-    name, root
-        Of the corpus.
+    name : str
+        Name of the corpus.
+    root : Path
+        Folder of the corpus.
     entries : sequence of Entry
         All annotated songs, with or without audio.
     labelling : Labelling
     facts : CorpusFacts
-        Published counts are for the default labelling.
+        Its counts are kept only if the options ask for the default labels.
     options : CorpusOptions
     problems : iterable of Problem
-        Found in the tables.
+        Problems all_problems in the tables.
     audio : str, optional
         Sub-folder of the root with the recordings, at any depth; the root itself where there is none. The user's option
         takes precedence.
     key : callable
-        The stem of a recording as the tables have it.
+        Returns the stem of a recording as the tables have it.
     published : str
-        What the published number counts.
+        What `facts.songs` counts, for the message.
+
+    Raises
+    ------
+    CorpusError
+        As for `make_corpus`.
     """
-    found = [*problems, *_repeated(root, entries), *_few(root, entries, facts, published)]
+    all_problems = [*problems, *_repeated(root, entries), *_missing(root, entries, facts, published)]
     folder = options.audio or (root / audio if audio and (root / audio).is_dir() else root)
-    recordings = _recordings(folder, key, found)
-    kept, excluded = _by_margin(root, entries, labelling, options, found)
+    recordings = _recordings(folder, key, all_problems)
+    kept, excluded = _by_margin(root, entries, labelling, options, all_problems)
     songs: list[Song] = []
     silent: list[Song] = []
     for entry in kept:
@@ -185,18 +212,18 @@ def assemble(
         n, all_n = len(ids), len(kept)
         listed = f"({ids[0]}, ...)" if n > 1 else f"({ids[0]})"
         what = f"{root}: {n} of {all_n} annotated songs have no audio and are left out {listed}"
-        found.append(Problem("warning", what))
+        all_problems.append(Problem("warning", what))
     known = {entry.stem or entry.id for entry in entries}
     unannotated = [path for stem, path in sorted(recordings.items()) if stem not in known]
-    found += _unannotated(folder, unannotated)
-    found += shared_groups([(e.split, e.artist) for e in entries], where=str(root))
+    all_problems += _unannotated(folder, unannotated)
+    all_problems += shared_groups([(e.split, e.artist) for e in entries], where=str(root))
     default = options.space in (None, "4q") and options.threshold in (None, "middle") and not options.margin
     facts = facts if default and options.labels in (None, "clip") else replace(facts, counts={})
     return make_corpus(
         name,
         root,
         songs,
-        problems=found,
+        problems=all_problems,
         space=labelling.space,
         facts=facts,
         without_audio=silent,
@@ -226,7 +253,7 @@ def _repeated(root: Path, entries: Sequence[Entry]) -> list[Problem]:
     return [Problem("error", f"{root}: {song} is annotated more than once") for song in repeated]
 
 
-def _few(root: Path, entries: Sequence[Entry], facts: CorpusFacts, published: str) -> list[Problem]:
+def _missing(root: Path, entries: Sequence[Entry], facts: CorpusFacts, published: str) -> list[Problem]:
     n = len({e.id for e in entries})
     if facts.songs is None or n >= facts.songs:
         return []
@@ -304,10 +331,20 @@ def details_by_id(
 
 
 def majority(labels: Iterable[tuple[str, str]]) -> dict[str, tuple[str, dict[str, float]]]:
-    """Return for each work its most frequent label (of several, the first in alphabetical order), and label shares."""
-    votes: dict[str, Counter[str]] = defaultdict(Counter)
+    """Return the most frequent label and the share of each label, by work.
+
+    Parameters
+    ----------
+    labels : iterable of (work, label)
+
+    Returns
+    -------
+    dict of str to (str, dict of str to float)
+        Of equally frequent labels, the first in alphabetical order.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for work, label in labels:
-        votes[work][label] += 1
+        counts[work][label] += 1
     return {
-        work: (min(c, key=lambda x: (-c[x], x)), {x: n / c.total() for x, n in c.items()}) for work, c in votes.items()
+        work: (min(c, key=lambda x: (-c[x], x)), {x: n / c.total() for x, n in c.items()}) for work, c in counts.items()
     }

@@ -1,8 +1,8 @@
 """DEAM: 1,802 songs of MediaEval 2013 to 2015, rated over time and as a whole (Aljanaki, Yang, Soleymani 2017).
 
-Layout of the archives, expanded into one folder: ``annotations/annotations averaged per song/song_level/`` (1 to 9)
+Layout of the archives, unpacked into one folder: ``annotations/annotations averaged per song/song_level/`` (1 to 9)
 and ``.../dynamic (per second annotations)/`` (-1 to 1, 2 Hz, from 15 s on), ``metadata/metadata_201?.csv`` (three
-files with columns of other names) and ``MEMD_audio/<id>.mp3``. Songs 2001 to 2058 are whole songs and the evaluation
+files whose columns have other names) and ``MEMD_audio/<id>.mp3``. Songs 2001 to 2058 are whole songs and the evaluation
 part of MediaEval 2015; the others are clips of 45 s.
 
 References
@@ -44,7 +44,7 @@ def load_deam(root: Path, options: CorpusOptions) -> Corpus:
     tables = sorted((averaged / "song_level").glob(SONG_TABLES))
     problems: list[Problem] = []
     if len(tables) < 2:
-        message = f"{averaged / 'song_level'}: {len(tables)} of the two tables {SONG_TABLES} are there"
+        message = f"{averaged / 'song_level'}: {len(tables)} of the two tables {SONG_TABLES} exist"
         problems.append(Problem("error" if not tables else "warning", message))
     dynamic = averaged / "dynamic (per second annotations)"
     over_time = wide_tables(
@@ -75,13 +75,13 @@ def _split(song: str) -> str | None:
 
 
 def _artists(root: Path, problems: list[Problem]) -> dict[str, str]:
-    """Read the artists from metadata of three years; the id column is ``song_id`` or ``Id``."""
+    """Return the artists by song, from the metadata of three years, whose id column is ``song_id`` or ``Id``."""
     tables = sorted(path for folder in ("metadata", ".") for path in (root / folder).glob("metadata_201?.csv"))
     if not tables:
         problems.append(Problem("warning", f"{root}: no metadata/metadata_201?.csv: artists unknown, folds go by song"))
     artists: dict[str, str] = {}
     for table in tables:
-        # Some titles hold commas without quotes; such a row tells no artist for certain: a warning, not an error.
+        # Some titles have commas without quotes. The artist of such a row is not certain: a warning, not an error.
         unsure: list[Problem] = []
         for row in read_table(table, columns=["Artist"], optional=["song_id", "Id"], problems=unsure).values():
             artists.setdefault(row.get("song_id") or row.get("id") or "", row["artist"])

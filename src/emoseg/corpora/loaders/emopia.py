@@ -1,9 +1,10 @@
 """EMOPIA: clips of pop piano music with the quadrant that an annotator gave each (Hung et al. 2021).
 
-A folder of recordings named as the clips, ``Q<quadrant>_<video id>_<number>``, original or rendered from MIDI, and
-where at hand ``train.csv``, ``val.csv`` and ``test.csv`` (fname, label; the official parts, which share no song). Clips
-of one video are clips of one song and never lie on both sides of a split. Asked for labels of the song, a clip has the
-quadrant of most clips of its song, and its own quadrant is the truth about it: real wrong inherited labels.
+Layout: a folder of recordings named like the clips, ``Q<quadrant>_<video id>_<number>``, original or rendered from
+MIDI, and, if available, ``train.csv``, ``val.csv`` and ``test.csv`` (fname, label; the official parts, which share no
+song). Clips of one video are clips of one song and are never on both sides of a split. With labels of the song, a clip
+has the most frequent quadrant of its song's clips, and its own quadrant is the truth. This gives inherited labels that
+are really wrong.
 
 References
 ----------
@@ -39,7 +40,7 @@ _CLIP = re.compile(r"(Q[1-4])_(.+)_(\d+)")
 
 
 def load_emopia(root: Path, options: CorpusOptions) -> Corpus:
-    """Load EMOPIA from the folder that holds the recordings, or the MIDI files and tables where audio is elsewhere."""
+    """Load EMOPIA from the folder of the recordings, or of the MIDI files and tables if the option `audio` is given."""
     problems: list[Problem] = []
     parts = _parts(root, problems)
     found = {path.stem for path in find_recordings(options.audio or root)}
@@ -76,7 +77,7 @@ def _whole(label: str, labelling: Labelling) -> tuple[Section, ...]:
 
 
 def _parts(root: Path, problems: list[Problem]) -> dict[str, tuple[str, str]]:
-    """Return label and official part of each clip that the tables list."""
+    """Return the label and the official part of each clip in the tables."""
     parts: dict[str, tuple[str, str]] = {}
     lacking = [f"{split}.csv" for split in SPLITS if not (root / f"{split}.csv").is_file()]
     if lacking:
@@ -96,7 +97,7 @@ def _parts(root: Path, problems: list[Problem]) -> dict[str, tuple[str, str]]:
 def _labels(
     clips: dict[str, re.Match[str]], parts: dict[str, tuple[str, str]], root: Path, problems: list[Problem]
 ) -> dict[str, str]:
-    """Return the quadrant of each clip: of its name, which the tables must repeat."""
+    """Return the quadrant of each clip from its name; the tables must agree with it."""
     for name, (label, split) in parts.items():
         if name not in clips:
             message = f"{root / split}.csv: {name!r} is not named like a clip, such as Q1_0vLPYiPN7qY_0"

@@ -3,7 +3,7 @@
 Official layouts: folders ``Q1`` to ``Q4`` with ``MT*.mp3``, or all clips in one folder; and two tables, annotations
 (Song, Quadrant) and metadata (Song, Artist, Title, Quadrant, PQuad, ...). The quadrant comes from the annotations,
 never from the folder; where they disagree, that is an error. PQuad, the share of a song's mood tags that lie in its
-quadrant, is its soft label; the rest is shared by the other quadrants.
+quadrant, is its soft label; the rest is divided equally among the other quadrants.
 
 References
 ----------

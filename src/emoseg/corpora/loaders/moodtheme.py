@@ -1,13 +1,13 @@
 """MTG-Jamendo mood and theme: 18,486 tracks with several moods or themes each (Bogdanov et al. 2019).
 
-Layout of the repository: ``data/splits/split-0/autotagging_moodtheme-{train,validation,test}.tsv`` (a tab-separated
-row a track, with as many tags as it has), and the audio as ``46/3346.mp3`` or ``46/3346.low.mp3`` anywhere below the
-folder or the one given. The official parts share no artist.
+Layout of the repository: ``data/splits/split-0/autotagging_moodtheme-{train,validation,test}.tsv`` (one row per track,
+separated by tabs, with any number of tags), and the audio as ``46/3346.mp3`` or ``46/3346.low.mp3`` anywhere below the
+folder or below the one given by an option. The official parts share no artist.
 
-Labels are quadrants by default, from the tags in `MOODS`: only tags that name a mood on one side of both axes are
-there. A track has the quadrant of most of its moods; one without such a mood, or with as many in two quadrants, is left
-out and counted. Other spaces: ``mood:NAME`` (that tag against all other tracks) and ``moods:FILE`` (a mapping of one's
-own).
+Labels are quadrants by default, from the tags in `MOODS`, which has only moods that are clearly on one side of both
+axes. A track has the most frequent quadrant of its moods. A track without such a mood, or with equally many in two
+quadrants, is left out and counted. Other spaces are ``mood:NAME`` (that tag against all other tracks) and
+``moods:FILE`` (the user's own mapping).
 
 References
 ----------
@@ -56,7 +56,7 @@ def load_moodtheme(root: Path, options: CorpusOptions) -> Corpus:
     problems: list[Problem] = []
     tags_of, artist_of, split_of, stem_of = _tracks(folder, problems)
     shares, labelling, reason = _labelling(options, tags_of)
-    labels = {track: _most(found) for track in tags_of if (found := shares(tags_of[track]))}
+    labels = {track: _most_frequent(found) for track in tags_of if (found := shares(tags_of[track]))}
     entries = [
         Entry(
             track,
@@ -85,7 +85,7 @@ def load_moodtheme(root: Path, options: CorpusOptions) -> Corpus:
         problems=problems,
         key=lambda path: path.stem.removesuffix(".low"),
     )
-    # A recording of a track that was left out has annotations all the same.
+    # A recording of a track that was left out is annotated, although it has no label.
     known = {stem_of[track] for track in unlabelled}
     return replace(
         corpus,
@@ -128,7 +128,7 @@ _Shares = Callable[[tuple[str, ...]], dict[str, float]]
 
 
 def _labelling(options: CorpusOptions, tags_of: Mapping[str, tuple[str, ...]]) -> tuple[_Shares, Labelling, str]:
-    """Return how tags become shares of labels, the labelling, and why a track has none."""
+    """Return a function from tags to shares of labels, the labelling, and the reason why a track may have no label."""
     kind, _, value = (options.space or "4q").partition(":")
     known = {tag for tags in tags_of.values() for tag in tags}
     if kind == "mood":
@@ -159,14 +159,14 @@ def _own(space: EmotionSpace) -> Labelling:
 
 def _by_mapping(mapping: Mapping[str, str]) -> _Shares:
     def shares(tags: tuple[str, ...]) -> dict[str, float]:
-        votes = Counter(mapping[tag] for tag in tags if tag in mapping)
-        return {label: n / votes.total() for label, n in votes.items()}
+        counts = Counter(mapping[tag] for tag in tags if tag in mapping)
+        return {label: n / counts.total() for label, n in counts.items()}
 
     return shares
 
 
-def _most(shares: Mapping[str, float]) -> str:
-    """Return the label with the largest share; an empty string where two have it."""
+def _most_frequent(shares: Mapping[str, float]) -> str:
+    """Return the label with the largest share; an empty string if several labels have it."""
     top = [label for label, share in shares.items() if share == max(shares.values())]
     return top[0] if len(top) == 1 else ""
 

@@ -16,7 +16,7 @@ from emoseg.corpora.ratings import LONGEST_S, Rating, RatingsOverTime, Scale
 from emoseg.corpora.tables import number, numbers, read_table
 
 HOLD_S = 0.5
-"""All data sets rated over time give two means a second."""
+"""How long a rating over time is valid: all data sets give two means per second."""
 
 _SAMPLE = re.compile(r"sample_(\d+)ms")
 
@@ -67,10 +67,21 @@ def long_table(
     hold_s: float,
     problems: list[Problem],
 ) -> dict[str, RatingsOverTime]:
-    """Read a table with a row for each moment of each song; `values` names the valence and the arousal column.
+    """Return the ratings over time by song, from a table with one row per song and moment.
 
-    A row that cannot be used, or contradicts an earlier one of the same moment, is an error among the problems; a table
-    that is not there is a warning.
+    Parameters
+    ----------
+    table : Path
+        If it does not exist, that is a warning among the problems, and the result is empty.
+    song, time_s : str
+        Columns of the ids and of the times in seconds.
+    values : sequence of str
+        Columns of valence and arousal, in this order.
+    scale : Scale
+    hold_s : float
+        How long each rating is valid, in seconds.
+    problems : list of Problem
+        Receives an error for every row that cannot be used, or that contradicts an earlier row about the same moment.
     """
     if not _there(table, problems):
         return {}
@@ -86,7 +97,7 @@ def long_table(
         elif time and rated:
             value = scale.normalise(rated[0]), scale.normalise(rated[1])
             if moments[name].setdefault(time[0], value) != value:
-                message = f"{where}: is rated otherwise at {time[0]:g} s already; the row is left out"
+                message = f"{where}: has another rating at {time[0]:g} s before; the row is left out"
                 problems.append(Problem("error", message))
     return {name: _series([(t, *v) for t, v in found.items()], hold_s) for name, found in moments.items()}
 
@@ -94,9 +105,20 @@ def long_table(
 def wide_tables(
     valence: Path, arousal: Path, *, scale: Scale, hold_s: float, problems: list[Problem]
 ) -> dict[str, RatingsOverTime]:
-    """Read two tables with a row a song and columns ``sample_15000ms``, ``sample_15500ms``, ...
+    """Return the ratings over time by song, from two tables with one row per song.
 
-    A moment counts where both tables have it; empty cells, as behind the end of a shorter song, are no ratings.
+    The columns of the moments are ``sample_15000ms``, ``sample_15500ms`` and so on. A moment counts if both tables have
+    a rating for it; empty cells, as after the end of a shorter song, are not ratings.
+
+    Parameters
+    ----------
+    valence, arousal : Path
+        If one does not exist, that is a warning among the problems, and the result is empty.
+    scale : Scale
+    hold_s : float
+        How long each rating is valid, in seconds.
+    problems : list of Problem
+        Receives an error for every cell or row that cannot be used.
     """
     if not (_there(valence, problems) and _there(arousal, problems)):
         return {}
@@ -115,7 +137,7 @@ def wide_tables(
 def warn_unlabelled(
     table: Path, over_time: Mapping[str, RatingsOverTime], labelled: Iterable[str], problems: list[Problem]
 ) -> None:
-    """Warn of songs that are rated over time but not as a whole: they have no label, and are not among the songs."""
+    """Add a warning to the problems if songs are rated over time but not as a whole, so that they have no label."""
     if lone := sorted(over_time.keys() - set(labelled)):
         message = f"songs rated over time but not as a whole, which are not used: {len(lone)} {counted(lone)}"
         problems.append(Problem("warning", f"{table}: {message}"))

@@ -1,4 +1,4 @@
-"""The synthesised corpus as a corpus: its songs, and the true emotion of every section.
+"""The synthesised corpus: its songs, and the true emotion of every section.
 
 Layout, as `emoseg corpus synth` writes it: ``songs.csv`` (path, label, artist), ``truth.csv`` (path, start_s, end_s,
 label) and the audio.
@@ -35,7 +35,7 @@ def load_synth(root: Path, options: CorpusOptions) -> Corpus:
             raise CorpusError(f"{truth}: row {line}: a time is not a number: {error}") from error
         if not 0 <= section.start_s < section.end_s <= LONGEST_S:
             times = f"{section.start_s:g} to {section.end_s:g} s"
-            raise CorpusError(f"{truth}: row {line}: {times} is no section of a song of at most {LONGEST_S:g} s")
+            raise CorpusError(f"{truth}: row {line}: {times} is not a section of a song of at most {LONGEST_S:g} s")
         sections[row["path"]].append(section)
     corpus = load_csv(table, options)
     used = [(table, song.label) for song in corpus.songs]
@@ -43,14 +43,14 @@ def load_synth(root: Path, options: CorpusOptions) -> Corpus:
     for file, label in used:
         if label not in QUADRANTS.labels:
             raise CorpusError(f"{file}: has the label {label!r}, not one of Q1 to Q4")
-    untold = [Problem("error", f"{truth}: has no section of {s.id}") for s in corpus.songs if s.id not in sections]
+    without = [Problem("error", f"{truth}: has no section for {s.id}") for s in corpus.songs if s.id not in sections]
     return replace(
         corpus,
         name="synth",
         root=root,
         space=QUADRANTS,
         songs=tuple(replace(song, sections=tuple(sections[song.id])) for song in corpus.songs),
-        problems=(*corpus.problems, *untold),
+        problems=(*corpus.problems, *without),
         licence="Apache-2.0 (synthesised by emoseg)",
     )
 

@@ -1,4 +1,4 @@
-"""A user's own songs: a folder with a sub-folder per label, or a table of paths and labels."""
+"""A user's own songs: a folder with one sub-folder per label, or a table of paths and labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from emoseg.system.files import require_regular
 
 
 def load_folder(root: Path, options: CorpusOptions) -> Corpus:
-    """Load a folder in which each sub-folder is a label and holds that label's recordings, at any depth."""
+    """Load a folder in which each sub-folder is named like a label and holds its recordings, at any depth.
+
+    Raises
+    ------
+    CorpusError
+        `root` is not a folder, or no sub-folder has a recording.
+    """
     if not root.is_dir():
         raise CorpusError(f"{root}: is not a folder")
     songs, problems = [], []
@@ -27,7 +33,7 @@ def load_folder(root: Path, options: CorpusOptions) -> Corpus:
         if not found:
             problems.append(Problem("warning", f"{folder}: holds no audio and is left out"))
     loose = [path for path in find_recordings(root) if path.parent == root]
-    problems += [Problem("warning", f"{path}: lies in no label's sub-folder and is left out") for path in loose]
+    problems += [Problem("warning", f"{path}: is not in the sub-folder of a label and is left out") for path in loose]
     if not songs:
         raise CorpusError(f"{root}: no audio in any sub-folder; the layout is {root / 'LABEL' / 'song.mp3'}")
     problems.append(Problem("warning", f"{root}: artists are unknown, folds go by song only"))
@@ -35,10 +41,15 @@ def load_folder(root: Path, options: CorpusOptions) -> Corpus:
 
 
 def load_csv(table: Path, options: CorpusOptions) -> Corpus:
-    """Load a table with the columns path and label, and, where known, artist and split.
+    """Load a table with the columns path and label, and optionally artist and split.
 
-    Paths are relative to the table's folder, or to the folder of recordings where that is given, or absolute; they may
-    lead out of it. A path with characters that do not print is a warning.
+    Paths are absolute, or relative to the table's folder or to the folder of recordings that the options give; they may
+    lead out of it. A path with unprintable characters is a warning.
+
+    Raises
+    ------
+    CorpusError
+        The table cannot be read.
     """
     if table.is_dir():
         raise CorpusError(f"{table}: is a folder; the csv corpus is one table, such as csv:{table / 'songs.csv'}")
@@ -48,7 +59,7 @@ def load_csv(table: Path, options: CorpusOptions) -> Corpus:
     for number, row in read_table(table, columns=columns, optional=optional, problems=problems).items():
         path = (options.audio or table.parent) / row["path"]
         if not row["path"].isprintable():
-            message = f"{table}: row {number}: the path has characters that do not print: {row['path']!a}"
+            message = f"{table}: row {number}: the path has unprintable characters: {row['path']!a}"
             problems.append(Problem("warning", message))
         if lacking := " and no ".join(column for column in ("path", "label") if not row[column]):
             known = row["path"] or row["label"]
@@ -69,11 +80,11 @@ CSV = CorpusKind(load_csv, frozenset({"split", "audio"}))
 
 
 def _fault(path: Path) -> str:
-    """Return why a path is no recording; an empty string where it is a file."""
+    """Return why a path cannot be a recording; an empty string if it is a file."""
     if not os.path.exists(path):  # noqa: PTH110  (Path.exists raises for names that are too long)
         return f"a missing file: {path}"
     try:
         require_regular(path)
     except EmosegError as error:
-        return f"what is no recording: {error}"
+        return f"something that is not a recording: {error}"
     return ""

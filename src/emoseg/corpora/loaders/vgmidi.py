@@ -2,9 +2,9 @@
 
 Layout of the repository: ``labelled/annotations/vgmidi_raw_*.json`` and ``labelled/midi/*.mid``; the recordings are
 rendered from the MIDI files and keep their names. The JSON has ``pieces[id]`` (duration in s, measures, midi) and
-``annotations[id_listener]`` (valence and arousal, a value a measure, from -1 to 1). Measures are taken as equally
-long. A piece's label comes from the mean over listeners and time; its soft label is the share of listeners whose own
-mean lies in each quadrant.
+``annotations[id_listener]`` (valence and arousal, one value per measure, from -1 to 1). All measures of a piece are
+assumed to be equally long. A piece's label comes from the mean over listeners and time. Its soft label is the share of
+listeners whose own mean is in each quadrant.
 
 References
 ----------
@@ -42,7 +42,7 @@ FACTS = CorpusFacts(
 
 
 def load_vgmidi(root: Path, options: CorpusOptions) -> Corpus:
-    """Load VGMIDI from the folder that holds ``labelled``, and the rendered recordings below it or elsewhere."""
+    """Load VGMIDI from the folder that holds ``labelled``; the option `audio` may name the folder of the recordings."""
     folder = require_layout(root, "vgmidi", PLACES)
     tables = sorted(folder.glob(TABLES))
     if not tables:
@@ -51,12 +51,12 @@ def load_vgmidi(root: Path, options: CorpusOptions) -> Corpus:
     entries, listeners = [], {}
     for table in tables:
         pieces, annotations = _read(table)
-        heard = _by_piece(table, pieces, annotations, problems)
+        ratings = _by_piece(table, pieces, annotations, problems)
         for piece, about in pieces.items():
-            entry = _entry(table, piece, about, heard.get(piece, []), problems)
+            entry = _entry(table, piece, about, ratings.get(piece, []), problems)
             if entry:
                 entries.append(entry)
-                listeners[entry.id] = np.array([[np.mean(v), np.mean(a)] for v, a in heard[piece]])
+                listeners[entry.id] = np.array([[np.mean(v), np.mean(a)] for v, a in ratings[piece]])
     labelling = _with_soft(rated_labels(entries, scale=SCALE, options=options), listeners)
     return assemble(
         "vgmidi", root, entries, labelling, facts=FACTS, options=options, problems=problems, published="pieces"
@@ -77,8 +77,8 @@ def _read(table: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _by_piece(
     table: Path, pieces: dict[str, Any], annotations: dict[str, Any], problems: list[Problem]
 ) -> dict[str, list[tuple[Float64, Float64]]]:
-    """Return each piece's listeners, as values a measure; what cannot be used is told."""
-    heard: dict[str, list[tuple[Float64, Float64]]] = defaultdict(list)
+    """Return the values per measure of each listener, by piece; add a problem for each listener that cannot be used."""
+    ratings: dict[str, list[tuple[Float64, Float64]]] = defaultdict(list)
     unknown: dict[str, int] = defaultdict(int)
     for key, annotation in annotations.items():
         piece = key.rpartition("_")[0]
@@ -95,28 +95,28 @@ def _by_piece(
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             problems.append(Problem("error", f"{table}: {key}: {error}; this listener is left out"))
             continue
-        heard[piece].append((valence, arousal))
+        ratings[piece].append((valence, arousal))
     if unknown:
-        message = f"{table}: {sum(unknown.values())} annotations are of pieces that it does not list"
+        message = f"{table}: {sum(unknown.values())} annotations are about pieces that it does not list"
         problems.append(Problem("warning", f"{message} {counted(sorted(unknown))}"))
-    return heard
+    return ratings
 
 
 def _entry(
-    table: Path, piece: str, about: Any, heard: list[tuple[Float64, Float64]], problems: list[Problem]
+    table: Path, piece: str, about: Any, ratings: list[tuple[Float64, Float64]], problems: list[Problem]
 ) -> Entry | None:
     try:
         stem, measures, duration_s = Path(about["midi"]).stem, int(about["measures"]), float(about["duration"])
-        if not heard or measures < 1 or not 0 < duration_s <= LONGEST_S:
+        if not ratings or measures < 1 or not 0 < duration_s <= LONGEST_S:
             raise ValueError("no listener, measure or duration")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         problems.append(Problem("error", f"{table}: {piece}: {error}; it is left out"))
         return None
-    valence, arousal = (np.mean(rows, axis=0) for rows in zip(*heard, strict=True))
+    valence, arousal = (np.mean(rows, axis=0) for rows in zip(*ratings, strict=True))
     hold_s = duration_s / measures
     times = tuple((hold_s * np.arange(measures)).tolist())
     over_time = RatingsOverTime(times, hold_s, tuple(valence.tolist()), tuple(arousal.tolist()))
-    spread = np.std([[v.mean(), a.mean()] for v, a in heard], axis=0)
+    spread = np.std([[v.mean(), a.mean()] for v, a in ratings], axis=0)
     mean = over_time.mean
     rating = Rating(mean.valence, mean.arousal, float(spread[0]), float(spread[1]))
     return Entry(stem, rating=rating, over_time=over_time, published_s=duration_s)
