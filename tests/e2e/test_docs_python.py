@@ -53,12 +53,13 @@ def examples(word: str) -> str:
 
 
 def test_the_page_has_the_examples_that_are_run_here() -> None:
-    assert len(EXAMPLES) == 8
+    assert len(EXAMPLES) == 9
 
 
 def test_one_recording_and_its_results(folder: Path) -> None:
-    said = run(folder, *EXAMPLES[:4])
+    said = run(folder, *EXAMPLES[:5])
     assert re.match(r"\w+ 0\.\d+\n0\.0 to \d", said)
+    assert "\n<Analysis 'song.mp3#t=1,5': 4.0 s, " in said
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
     assert (folder / "labels.txt").read_text().startswith("0.000000\t")
 

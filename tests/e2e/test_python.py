@@ -19,6 +19,7 @@ from made import RATE, make_songs, tone
 
 import emoseg
 from emoseg.analysis.analyzer import Analyzer
+from emoseg.audio.reader import read
 from emoseg.types import Analysis, AnalysisFailure, Recording
 
 
@@ -203,6 +204,48 @@ def test_analyze_takes_what_an_analyzer_takes(model: Path, songs: list[Path]) ->
     same(
         emoseg.analyze(tone(1), model=model, sample_rate_hz=RATE), Analyzer(model).analyze(tone(1), sample_rate_hz=RATE)
     )
+
+
+# --- excerpts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("offset_s", "duration_s"), [(0.0, 3.5), (2.0, None), (1.25, 4.0), (3.0, 100.0)])
+def test_an_excerpt_is_analysed_as_a_recording_of_its_own(
+    analyzer: Analyzer, songs: list[Path], offset_s: float, duration_s: float | None
+) -> None:
+    whole = read(songs[1], sample_rate_hz=analyzer.segment.sample_rate_hz)
+    first = round(offset_s * whole.sample_rate_hz)
+    end = None if duration_s is None else first + round(duration_s * whole.sample_rate_hz)
+    part = Recording(whole.samples[first:end], whole.sample_rate_hz)
+    found = analyzer.analyze(songs[1], offset_s=offset_s, duration_s=duration_s)
+    same(found, analyzer.analyze(part), path=found.path)
+    assert found.duration_s == pytest.approx(min(7.0 - offset_s, duration_s or 100), abs=0.1)
+
+
+def test_an_excerpt_is_named_and_nothing_behind_it_matters(analyzer: Analyzer) -> None:
+    samples = np.concatenate([tone(1, seconds=10), np.full(RATE, np.nan, np.float32)])
+    found = analyzer.analyze(samples, sample_rate_hz=RATE, offset_s=1, duration_s=5)
+    assert found.path == "<array>#t=1,6"
+    assert analyzer.analyze(tone(1), sample_rate_hz=RATE, offset_s=2.5).path == "<array>#t=2.5"
+    with pytest.raises(emoseg.AudioError, match="not a finite number"):
+        analyzer.analyze(samples, sample_rate_hz=RATE, offset_s=1)
+
+
+@pytest.mark.parametrize(
+    ("excerpt", "message"),
+    [
+        ({"offset_s": -1}, "offset_s -1: must be a number of seconds, at least 0"),
+        ({"offset_s": float("nan")}, "offset_s nan: must be a number of seconds"),
+        ({"offset_s": "1:30"}, "offset_s '1:30': must be a number of seconds"),
+        ({"duration_s": 0}, "duration_s 0: must be a number of seconds above 0, or None"),
+        ({"duration_s": float("inf")}, "duration_s inf: must be a number of seconds above 0"),
+        ({"offset_s": 100.0}, "<array>: holds no sound after 100 s: it has no samples"),
+        ({"duration_s": 0.5}, "<array>: lasts 0.5 s, shorter than the minimum"),
+    ],
+)
+def test_a_bad_excerpt_is_refused(model: Path, excerpt: dict[str, Any], message: str) -> None:
+    with pytest.raises(emoseg.EmosegError, match=message):
+        emoseg.analyze(tone(1), model=model, sample_rate_hz=RATE, **excerpt)
 
 
 # --- many ------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 from emoseg.analysis.model_folder import BUNDLED, DEFAULT_MODEL, ModelFolder, load_model
 from emoseg.analysis.timeline import course, join_spans
 from emoseg.audio.reader import SegmentReader
+from emoseg.audio.segments import Excerpt
 from emoseg.audio.sound_kind import sound_evidence, sound_kinds
 from emoseg.audio.sources import Source, opened, source_name
 from emoseg.emotion import EmotionSpace
@@ -87,6 +88,8 @@ class Analyzer:
         source: Source,
         *,
         sample_rate_hz: int | None = None,
+        offset_s: float = 0.0,
+        duration_s: float | None = None,
         batch: int = 64,
         on_progress: Callable[[float], object] | None = None,
     ) -> Analysis:
@@ -100,6 +103,10 @@ class Analyzer:
             Lists of floats, and tensors on the CPU, count as arrays. Long files are read in blocks.
         sample_rate_hz : int, optional
             Sample rate of an array, which needs one.
+        offset_s : float
+            Where the analysis begins, in seconds from the start of the recording.
+        duration_s : float, optional
+            How much is analysed; by default all up to the end. What lies behind it is not decoded.
         batch : int
             Number of segments computed at a time, at least 1; the result does not depend on it.
         on_progress : callable, optional
@@ -108,7 +115,9 @@ class Analyzer:
         Returns
         -------
         Analysis
-            Its `path` is the path or the name of the file object, ``"<bytes>"``, or ``"<array>"``.
+            Its `path` is the path or the name of the file object, ``"<bytes>"``, or ``"<array>"``. An excerpt is
+            analysed as a recording of its own: its times count from `offset_s`, and its `path` ends with the excerpt's
+            start and end, such as ``"song.mp3#t=30,60"``.
 
         Raises
         ------
@@ -116,13 +125,14 @@ class Analyzer:
             The recording cannot be decoded or is not usable; `kind` and the message say why.
         ConfigError
             The source has another type, or is an array without a sample rate; there is a sample rate but no array; or
-            `batch` is out of range.
+            `offset_s`, `duration_s` or `batch` is out of range.
         """
         if not isinstance(batch, int) or batch < 1:
             raise ConfigError(f"batch {batch!r}: must be a whole number of segments, at least 1")
+        excerpt = Excerpt(offset_s, duration_s)
         with opened(source, sample_rate_hz) as recording:
-            reader = SegmentReader(recording, segment=self.segment, batch=batch)
-            return self._analyze(reader, source_name(source), on_progress)
+            reader = SegmentReader(recording, segment=self.segment, batch=batch, excerpt=excerpt)
+            return self._analyze(reader, source_name(source) + excerpt.fragment, on_progress)
 
     def _analyze(self, reader: SegmentReader, path: str, on_progress: Callable[[float], object] | None) -> Analysis:
         config, space = self.model.config.timeline, self.model.space
@@ -205,6 +215,8 @@ def analyze(
     model: ModelFolder | str | os.PathLike[str] = DEFAULT_MODEL,
     hop_s: float | None = None,
     sample_rate_hz: int | None = None,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
     on_progress: Callable[[float], object] | None = None,
 ) -> Analysis:
     """Return the emotion of one recording over time and as a whole.
@@ -217,7 +229,9 @@ def analyze(
     >>> analyze("song.mp3").song.label  # doctest: +SKIP
     'Q1'
     """
-    return Analyzer(model, hop_s=hop_s).analyze(source, sample_rate_hz=sample_rate_hz, on_progress=on_progress)
+    return Analyzer(model, hop_s=hop_s).analyze(
+        source, sample_rate_hz=sample_rate_hz, offset_s=offset_s, duration_s=duration_s, on_progress=on_progress
+    )
 
 
 def _check_settings(model: object, hop_s: object) -> None:

@@ -13,7 +13,7 @@ from itertools import islice
 
 import numpy as np
 
-from emoseg.audio.segments import cut
+from emoseg.audio.segments import Excerpt, cut
 from emoseg.audio.stream import SoundStream
 from emoseg.config import SegmentConfig
 from emoseg.errors import ConfigError
@@ -33,6 +33,8 @@ class SegmentReader:
         Sample rate, segment length and hop, the rule for the last segment, the shortest duration.
     batch : int
         Segments in a `SegmentBatch`, at least 1; the last batch may hold fewer.
+    excerpt : Excerpt, optional
+        The part of the recording to read, as if it were a recording of its own; by default all of it.
 
     Yields
     ------
@@ -62,10 +64,17 @@ class SegmentReader:
         If `batch` is below 1.
     """
 
-    def __init__(self, source: str | os.PathLike[str] | Recording, *, segment: SegmentConfig, batch: int = 64) -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | Recording,
+        *,
+        segment: SegmentConfig,
+        batch: int = 64,
+        excerpt: Excerpt | None = None,
+    ) -> None:
         if batch < 1:
             raise ConfigError(f"batch {batch} must be at least 1 segment")
-        self._source, self._segment, self._batch = source, segment, batch
+        self._source, self._segment, self._batch, self._excerpt = source, segment, batch, excerpt
         self.path = source.path if isinstance(source, Recording) else os.fspath(source)
         self._reset()
 
@@ -77,7 +86,8 @@ class SegmentReader:
     def __iter__(self) -> Iterator[SegmentBatch]:
         self._reset()
         rate = self._segment.sample_rate_hz
-        sound = SoundStream(self._source, sample_rate_hz=rate, min_duration_s=self._segment.min_duration_s)
+        least_s = self._segment.min_duration_s
+        sound = SoundStream(self._source, sample_rate_hz=rate, min_duration_s=least_s, excerpt=self._excerpt)
         with closing(sound.blocks()) as blocks:
             segments = cut(blocks, segment=self._segment)
             while rows := list(islice(segments, self._batch)):

@@ -1,12 +1,15 @@
-"""A stream of sound cut into segments."""
+"""A stream of sound cut into segments, or to an excerpt."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from emoseg.config import SegmentConfig
+from emoseg.errors import ConfigError
 from emoseg.types import Float32
 
 
@@ -25,3 +28,60 @@ def cut(blocks: Iterable[Float32], *, segment: SegmentConfig) -> Iterator[tuple[
     rest = buffer[start - base :]
     if start == 0 or (segment.last == "pad" and 2 * len(rest) >= length):
         yield start, base + len(buffer), np.resize(rest, length)
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Where a part of a recording begins, and how long it is.
+
+    Parameters
+    ----------
+    offset_s : float
+        Seconds from the start of the recording, at least 0.
+    duration_s : float, optional
+        Seconds, above 0; by default up to the end. An excerpt that goes beyond the end is shorter.
+
+    Raises
+    ------
+    ConfigError
+        One of them is out of range.
+    """
+
+    offset_s: float = 0.0
+    duration_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (_is_finite(self.offset_s) and self.offset_s >= 0):
+            raise ConfigError(f"offset_s {self.offset_s!r}: must be a number of seconds, at least 0")
+        if self.duration_s is not None and not (_is_finite(self.duration_s) and self.duration_s > 0):
+            raise ConfigError(f"duration_s {self.duration_s!r}: must be a number of seconds above 0, or None")
+
+    @property
+    def fragment(self) -> str:
+        """What names the excerpt after the recording's path, such as ``"#t=30,60"``; empty for all of the recording.
+
+        References
+        ----------
+        W3C, Media Fragments URI 1.0, "Temporal Dimension".
+        """
+        if self == Excerpt():
+            return ""
+        end = "" if self.duration_s is None else f",{self.offset_s + self.duration_s:g}"
+        return f"#t={self.offset_s:g}{end}"
+
+    def of(self, blocks: Iterable[Float32], sample_rate_hz: int) -> Iterator[Float32]:
+        """Yield those parts of blocks of samples that lie in the excerpt; nothing is read after its end."""
+        first = round(self.offset_s * sample_rate_hz)
+        end = math.inf if self.duration_s is None else first + round(self.duration_s * sample_rate_hz)
+        position = 0
+        for block in blocks:
+            part = block[max(0, first - position) : int(min(len(block), end - position))]
+            position += len(block)
+            if len(part):
+                yield part
+            if position >= end:
+                return
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and math.isfinite(value)

@@ -33,6 +33,7 @@ from emoseg.audio.arrays import array_blocks, check_recording
 from emoseg.audio.decoders import RefusedError
 from emoseg.audio.decoding import available_decoders, decoded
 from emoseg.audio.envelope import Envelope
+from emoseg.audio.segments import Excerpt
 from emoseg.errors import AudioError, install_command
 from emoseg.types import Float32, Recording
 
@@ -50,10 +51,16 @@ class SoundStream:
     """Mono sound of one recording at one rate, checked; what is known of it once `blocks` has ended."""
 
     def __init__(
-        self, source: str | os.PathLike[str] | Recording, *, sample_rate_hz: int, min_duration_s: float
+        self,
+        source: str | os.PathLike[str] | Recording,
+        *,
+        sample_rate_hz: int,
+        min_duration_s: float,
+        excerpt: Excerpt | None = None,
     ) -> None:
         self.path = source.path if isinstance(source, Recording) else os.fspath(source)
         self._source, self._rate, self._min_duration_s = source, sample_rate_hz, min_duration_s
+        self._excerpt = excerpt or Excerpt()
         self._start("")
 
     def _start(self, decoder: str) -> None:
@@ -70,7 +77,7 @@ class SoundStream:
             held: deque[Float32] | None = deque()
             try:
                 with closing(decode()) as native:
-                    for block in self._resampled(native):
+                    for block in self._excerpt.of(self._resampled(native), self._rate):
                         self._measure(block)
                         if held is None:
                             yield block
@@ -97,7 +104,8 @@ class SoundStream:
         """Return the error after every decoder gave up; `outcomes` holds the words of each."""
         causes = [cause for _, cause in outcomes if cause is not None]
         if len(causes) < len(outcomes):
-            return self._error("holds no sound: it has no samples", "empty")
+            where = f"after {self._excerpt.offset_s:g} s" if self._excerpt.offset_s else ""
+            return self._error(f"holds no sound{where and ' '}{where}: it has no samples", "empty")
         tried = "; ".join(words for words, _ in outcomes)
         hint = f"; m4a, wma and more formats need PyAV: {install_command('av')}" if len(outcomes) == 1 else ""
         error = self._error(f"cannot be decoded ({tried}){hint}", "decode")
