@@ -23,7 +23,7 @@ import emoseg
 from emoseg import Analyzer, EmosegError, EmotionClassifier
 from emoseg.errors import EmosegWarning
 
-FAST = {"learning": {"epochs": 2, "members": 2, "sssl": {"warmup_epochs": 1}}}
+FAST = {"learning": {"epochs": 2, "members": 2}}
 ARTISTS = ["a", "b", "c", "d"] * 4
 
 
