@@ -29,15 +29,17 @@ from emoseg.evaluation.figure import require_figure, write_figure
 from emoseg.evaluation.injected_noise import InjectedNoise
 from emoseg.evaluation.measures import make_result
 from emoseg.evaluation.protocol import Fold, make_fold, soft_targets, split_report
-from emoseg.learning.methods import resolve_settings
-from emoseg.learning.methods.base import MethodFit, Prediction
+from emoseg.learning.methods import METHODS, resolve_settings
+from emoseg.learning.methods.base import Method, MethodFit, Prediction
+from emoseg.learning.methods.base import Run as MethodRun
+from emoseg.learning.training_set import TrainingSet
 from emoseg.synthesis.corpus import write_corpus
 from emoseg.system.unfinished import unfinished
 from emoseg.types import UNLABELLED, Float64, Int64
 
-CONFIG = TrainConfig(learning=LearningConfig(epochs=3, members=2), methods={"sssl": {"warmup_epochs": 1}})
+PLAIN, OWN = "recorded-plain", "recorded-own"
+CONFIG = TrainConfig(learning=LearningConfig(epochs=3, members=2), methods={OWN: {"warmup_epochs": 1}})
 SOFT = CONFIG.learning.model_copy(update={"soft_labels": True})
-BOTH = Protocol(("mixup", "sssl"), folds=2, seeds=1, group="none")
 
 
 class Learning(NamedTuple):
@@ -49,6 +51,27 @@ class Learning(NamedTuple):
     song: list[int]
     features: Float64
     soft: Float64 | None
+
+
+LEARNINGS: list[Learning] = []
+
+
+def recorded(name: str, method: type[Method]) -> type[Method]:
+    """Return a method that learns like another one, and appends what it learns from to `LEARNINGS`."""
+
+    class Recorded(method):  # type: ignore[misc, valid-type]
+        def fit(self, data: TrainingSet, run: MethodRun) -> MethodFit:
+            features = np.asarray(data.features["descriptors"], dtype=np.float64)
+            LEARNINGS.append(Learning(name, run.seed, data.given.tolist(), data.song.tolist(), features, data.soft))
+            return super().fit(data, run)
+
+    return Recorded
+
+
+# `mixup` and `sssl`, recorded. A protocol checks its methods, so they are registered before the first one is made.
+METHODS.register(PLAIN, recorded(PLAIN, METHODS["mixup"]))
+METHODS.register(OWN, recorded(OWN, METHODS["sssl"]))
+BOTH = Protocol((PLAIN, OWN), folds=2, seeds=1, group="none")
 
 
 class Run(NamedTuple):
@@ -66,29 +89,20 @@ class Lab(NamedTuple):
     cache: Path
 
     def run(self, protocol: Protocol, config: TrainConfig = CONFIG) -> Run:
-        """Evaluate in this process, and listen to what is learnt from and tested on."""
-        from emoseg.learning import pipeline
-
-        learnings: list[Learning] = []
+        """Evaluate in this process, and keep what every method learnt from and the result of every trial."""
         outcomes: list[tuple[str, int, int, Any]] = []
-        learn, run = pipeline.learn, jobs.run_trial
+        run = jobs.run_trial
 
-        def listening_learn(data: Any, **settings: Any) -> Any:
-            heard = np.asarray(data.features["descriptors"], dtype=np.float64)
-            given, song = data.given.tolist(), data.song.tolist()
-            learnings.append(Learning(settings["method"], settings["run"].seed, given, song, heard, data.soft))
-            return learn(data, **settings)
-
-        def listening_run(job: Any, data: Any) -> Any:
-            outcome = run(job, data)
-            outcomes.append((job.method, job.seed, job.fold, outcome))
+        def kept_run(trial: Any, data: Any) -> Any:
+            outcome = run(trial, data)
+            outcomes.append((trial.method, trial.seed, trial.fold, outcome))
             return outcome
 
+        LEARNINGS.clear()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipeline, "learn", listening_learn)
-            patch.setattr(jobs, "run_trial", listening_run)
+            patch.setattr(jobs, "run_trial", kept_run)
             result = evaluate(self.corpus, protocol, config=config, cache=self.cache, workers=1, quiet=True)
-        return Run(result, learnings, outcomes)
+        return Run(result, list(LEARNINGS), outcomes)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +154,7 @@ def test_the_result_says_everything(plain: Run, lab: Lab) -> None:
     assert result["corpus"]["space"]["labels"] == ["Q1", "Q2", "Q3", "Q4"]
     assert result["config"]["learning"]["epochs"] == 3
     assert "method" not in result["config"]
-    assert list(result["methods"]) == ["mixup", "sssl"]
+    assert list(result["methods"]) == [PLAIN, OWN]
     for method in result["methods"].values():
         assert {
             "macro_f1",
@@ -164,7 +178,7 @@ def test_the_result_says_everything(plain: Run, lab: Lab) -> None:
 
 
 def test_every_song_is_tested_once_a_seed(plain: Run, lab: Lab) -> None:
-    for method in ("mixup", "sssl"):
+    for method in (PLAIN, OWN):
         tested = Counter(song for m, _, _, outcome in plain.outcomes if m == method for song in outcome.test.tolist())
         assert tested == Counter(range(16))
         rows = Counter(row for m, _, _, outcome in plain.outcomes if m == method for row in outcome.test_rows.tolist())
@@ -178,7 +192,7 @@ def test_methods_are_given_the_same_folds_and_labels(plain: Run, noisy: Run, lab
             by_seed.setdefault(learning.seed, []).append(learning)
         assert len(by_seed) == 2
         for first, second in by_seed.values():
-            assert {first.method, second.method} == {"mixup", "sssl"}
+            assert {first.method, second.method} == {PLAIN, OWN}
             assert first.given == second.given
             assert first.song == second.song
             assert np.array_equal(first.features, second.features)
@@ -242,15 +256,20 @@ def test_injected_noise_is_the_truth_of_detection(plain: Run, noisy: Run, lab: L
 
 
 def test_two_processes_give_the_same_as_one(plain: Run, lab: Lab) -> None:
-    two = evaluate(lab.corpus, BOTH, config=CONFIG, cache=lab.cache, workers=2, quiet=True)
-    assert without_seconds(two) == without_seconds(plain.result)
+    # Worker processes do not know the recorded methods, only those that they are made from.
+    protocol = replace(BOTH, methods=("mixup", "sssl"))
+    config = CONFIG.model_copy(update={"methods": {"sssl": CONFIG.methods[OWN]}})
+    two = without_seconds(evaluate(lab.corpus, protocol, config=config, cache=lab.cache, workers=2, quiet=True))
+    one = without_seconds(plain.result)
+    assert [two["methods"][name] for name in ("mixup", "sssl")] == [one["methods"][name] for name in (PLAIN, OWN)]
+    assert [row["macro_f1"] for row in two["differences"]] == [row["macro_f1"] for row in one["differences"]]
 
 
 def test_differences_are_paired_and_of_the_first_method(plain: Run) -> None:
     [found] = plain.result["differences"]
     methods = plain.result["methods"]
-    assert (found["method"], found["minus"]) == ("sssl", "mixup")
-    mean = methods["sssl"]["macro_f1"]["mean"] - methods["mixup"]["macro_f1"]["mean"]
+    assert (found["method"], found["minus"]) == (OWN, PLAIN)
+    mean = methods[OWN]["macro_f1"]["mean"] - methods[PLAIN]["macro_f1"]["mean"]
     assert found["macro_f1"]["mean"] == pytest.approx(mean)
     assert found["macro_f1"]["by_seed"] == pytest.approx([mean])
     assert plain.result["fair_baseline"] is None
@@ -261,7 +280,7 @@ def test_clips_of_a_song_are_drawn_together(lab: Lab, plain: Run) -> None:
     pairs = tuple(replace(s, work=f"song {i // 2}") for i, s in enumerate(lab.segments.songs))
     found = make_result(lab.corpus, replace(lab.segments, songs=pairs), BOTH, CONFIG, outcomes)
     reference = lab.segments.song_labels
-    for name in ("mixup", "sssl"):
+    for name in (PLAIN, OWN):
         table = np.zeros((16, 4))
         for method, _, _, outcome in plain.outcomes:
             if method == name:
@@ -339,7 +358,7 @@ def test_artists_stay_together(lab: Lab) -> None:
         songs.append(replace(song, artist=f"{half[song.label]}{turn[song.label]}"))
         turn[song.label] += 1
     run = lab._replace(corpus=replace(lab.corpus, songs=tuple(songs))).run(
-        Protocol(("mixup",), folds=2, seeds=1, group="artist")
+        Protocol((PLAIN,), folds=2, seeds=1, group="artist")
     )
     assert run.result["protocol"]["group"] == "artist"
     assert run.result["differences"] == []
@@ -371,7 +390,7 @@ def test_noise_that_takes_a_label_away_is_told_as_such(lab: Lab, monkeypatch: py
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ("inherit", "best")}, "method 'best' is unknown; choose from inherit, mixup"),
+        ({"methods": ("inherit", "best")}, "method 'best': must be one of inherit, mixup"),
         ({"methods": ("inherit", "inherit")}, "method 'inherit' is named twice"),
         ({"methods": ()}, "no method given; choose from inherit, mixup"),
         ({"seeds": 0}, "seeds 0: must be from 1 to 1000"),
@@ -414,7 +433,7 @@ def test_detection_is_measured_once_on_mean_ranks_over_trainings(lab: Lab) -> No
         assert lab.segments.true is not None
         assert found["wrong"] == int(np.count_nonzero(lab.segments.true != lab.segments.inherited))
     [difference_of] = run.result["differences"]
-    [paired] = auroc_differences(means["sssl"], means["mixup"], lab.segments)
+    [paired] = auroc_differences(means[OWN], means[PLAIN], lab.segments)
     assert difference_of["detection_real"] == [paired.to_json()]
     screen = io.StringIO()
     print_result(run.result, Console(file=screen, width=100))
@@ -480,7 +499,7 @@ def in_parts(lab: Lab, *, artists: bool = True) -> Lab:
 
 
 def test_an_official_part_is_tested_and_the_others_are_learnt_from(lab: Lab) -> None:
-    protocol = Protocol(("mixup", "inherit"), folds=1, seeds=2, group="none", test_split="test")
+    protocol = Protocol((PLAIN, OWN), folds=1, seeds=2, group="none", test_split="test")
     message = r"2 of the 6 test songs \(33%\) share an artist"
     with (
         pytest.warns(UserWarning, match=message),
@@ -519,16 +538,16 @@ def test_a_label_that_the_test_part_lacks_has_no_recall(lab: Lab) -> None:
         replace(s, artist=None, split="test" if s.label in ("Q1", "Q2") and i % 2 else "train")
         for i, s in enumerate(lab.corpus.songs)
     ]
-    protocol = Protocol(("mixup",), folds=1, seeds=1, group="none", test_split="test")
+    protocol = Protocol((PLAIN,), folds=1, seeds=1, group="none", test_split="test")
     assert {songs[i].label for i in range(16) if songs[i].split == "test"} == {"Q1", "Q2"}
     result = lab._replace(corpus=replace(lab.corpus, songs=tuple(songs))).run(protocol).result
-    assert set(result["methods"]["mixup"]["recall"]) == {"Q1", "Q2"}
+    assert set(result["methods"][PLAIN]["recall"]) == {"Q1", "Q2"}
     json.dumps(result, allow_nan=False)
 
 
 def test_several_parts_and_parts_that_are_none(lab: Lab) -> None:
     segments = replace(lab.segments, songs=in_parts(lab, artists=False).corpus.songs)
-    protocol = Protocol(("mixup",), folds=1, test_split="test+val")
+    protocol = Protocol((PLAIN,), folds=1, test_split="test+val")
     report = split_report(segments, protocol)
     assert report is not None
     assert (report.train_songs, report.test_songs, report.shared, report.unassigned) == (4, 10, 0, 2)
@@ -546,11 +565,11 @@ def test_several_parts_and_parts_that_are_none(lab: Lab) -> None:
 def test_a_part_that_is_none_is_told_before_any_sound_is_read(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emoseg.evaluation.load_segments", lambda *_, **__: pytest.fail("sound was read"))
     with pytest.raises(CorpusError, match="test split 'dev': no song is in 'dev'"):
-        in_parts(lab).run(Protocol(("mixup",), folds=1, test_split="dev"))
+        in_parts(lab).run(Protocol((PLAIN,), folds=1, test_split="dev"))
 
 
 def test_too_little_outside_the_test_part_is_told(lab: Lab) -> None:
-    protocol = Protocol(("mixup",), folds=1, seeds=1, group="none", test_split="test+val")
+    protocol = Protocol((PLAIN,), folds=1, seeds=1, group="none", test_split="test+val")
     with pytest.raises(
         CorpusError, match=r"test split 'test\+val': the other parts leave too little to learn from: lab"
     ):
@@ -684,14 +703,14 @@ def test_a_killed_evaluation_goes_on_and_gives_the_same(
     assert len(list(work.rglob("*.npz"))) == 3
     with pytest.raises(ConfigError, match="holds an unfinished evaluation with other settings or songs"):
         start(replace(BOTH, noise=InjectedNoise("song", 0.2)))
-    damaged = work / "sssl" / "seed0-fold1.npz"
+    damaged = work / OWN / "seed0-fold1.npz"
     damaged.write_bytes(damaged.read_bytes()[:100])
     calls.clear()
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "run_trial", counted)
-        with pytest.warns(EmosegWarning, match=r"sssl/seed0-fold1\.npz: is damaged; this training is done again"):
+        with pytest.warns(EmosegWarning, match=r"own/seed0-fold1\.npz: is damaged; this training is done again"):
             result = start()
-    assert [(job.method, job.fold) for job in calls] == [("sssl", 1), ("mixup", 1)]
+    assert [(job.method, job.fold) for job in calls] == [(OWN, 1), (PLAIN, 1)]
     assert without_seconds(result) == without_seconds(plain.result)
     write_result(result, out)
     assert list(tmp_path.iterdir()) == [out]
@@ -733,8 +752,8 @@ def _changed(data: bytes, **arrays: Any) -> bytes:
 )
 def test_a_damaged_outcome_is_told_and_learnt_again(plain: Run, tmp_path: Path, damage: Any) -> None:
     work = tmp_path / ".result.json.unfinished"
-    job = jobs.Trial("mixup", 0, 0, BOTH, CONFIG)
-    outcome = next(o for m, s, f, o in plain.outcomes if (m, s, f) == ("mixup", 0, 0))
+    job = jobs.Trial(PLAIN, 0, 0, BOTH, CONFIG)
+    outcome = next(o for m, s, f, o in plain.outcomes if (m, s, f) == (PLAIN, 0, 0))
     with unfinished(work):
         store = jobs.TrialStore(work, BOTH, resolve_settings(CONFIG, BOTH.methods), "0123456789abcdef")
         store.save(job, outcome)
@@ -839,13 +858,13 @@ def test_the_printed_result_tells_the_figures(noisy: Run) -> None:
 
 def test_the_command_writes_the_same_result(plain: Run, lab: Lab, tmp_path: Path) -> None:
     settings = tmp_path / "settings.toml"
-    settings.write_text("[learning]\nepochs = 3\nmembers = 2\n[methods.sssl]\nwarmup_epochs = 1\n")
+    settings.write_text(f"[learning]\nepochs = 3\nmembers = 2\n[methods.{OWN}]\nwarmup_epochs = 1\n")
     out = tmp_path / "result.json"
     options = [
         "--method",
-        "mixup",
+        PLAIN,
         "--method",
-        "sssl",
+        OWN,
         "--folds",
         "2",
         "--seeds",
@@ -860,13 +879,13 @@ def test_the_command_writes_the_same_result(plain: Run, lab: Lab, tmp_path: Path
     files = ["--out", str(out), "--predictions", str(table), "--config", str(settings), "--cache", str(lab.cache)]
     done = CliRunner().invoke(app, ["evaluate", f"synth:{lab.corpus.root}", *options, *files])
     assert done.exit_code == 0, done.output
-    assert "- mixup" in done.stdout
+    assert f"- {PLAIN}" in done.stdout
     assert done.stderr == ""
     assert without_seconds(json.loads(out.read_text())) == without_seconds(plain.result)
     rows = list(csv.DictReader(io.StringIO(table.read_text())))
     assert len(rows) == 2 * 16
-    right = [row["label"] == row["estimate"] for row in rows if row["method"] == "sssl"]
-    assert sum(right) / 16 == plain.result["methods"]["sssl"]["accuracy"]
+    right = [row["label"] == row["estimate"] for row in rows if row["method"] == OWN]
+    assert sum(right) / 16 == plain.result["methods"][OWN]["accuracy"]
     names = [path.name for path in sorted(tmp_path.iterdir())]
     assert names == ["result.json", "settings.toml", "songs.csv", "songs.segments.csv", "songs.training.csv"]
 
@@ -884,13 +903,13 @@ def test_the_figure_is_drawn(noisy: Run, tmp_path: Path, ending: str) -> None:
 
 def test_the_figure_says_what_the_result_says(noisy: Run, tmp_path: Path) -> None:
     result = json.loads(json.dumps(noisy.result))
-    result["fair_baseline"] = "mixup"
+    result["fair_baseline"] = PLAIN
     write_figure(result, tmp_path / "figure.svg")
     with_texts = (tmp_path / "figure.svg").read_text()
     for text in (
         "synth, 16 songs, 2 folds x 1 seed by none",
         "song macro-F1",
-        "dotted: fair baseline (mixup)",
+        f"dotted: fair baseline ({PLAIN})",
         "truly wrong",
     ):
         assert f"<!-- {text}" in with_texts or text in with_texts, text
