@@ -20,6 +20,7 @@ from made import RATE, make_songs, tone
 import emoseg
 from emoseg.analysis.analyzer import Analyzer
 from emoseg.audio.reader import read
+from emoseg.audio.sources import opened
 from emoseg.types import Analysis, AnalysisFailure, Recording
 
 
@@ -107,6 +108,22 @@ def test_every_form_of_samples_gives_the_same_analysis(analyzer: Analyzer) -> No
         analyzer.analyze(whole, sample_rate_hz=RATE),
         analyzer.analyze(whole.astype(np.float32) / 2**15, sample_rate_hz=RATE),
     )
+
+
+def test_what_a_killed_process_left_is_removed(analyzer: Analyzer, songs: list[Path], temporary: Path) -> None:
+    left = temporary / ".emoseg-0123456789abcdef.tmp"
+    left.mkdir()
+    (left / "recording.mp3").write_bytes(b"sound")
+    analyzer.analyze(songs[0].read_bytes())
+    assert not left.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs permissions")
+def test_nobody_else_may_read_the_temporary_file(temporary: Path) -> None:
+    with opened(b"some sound") as file:
+        assert isinstance(file, str)
+        assert Path(file).stat().st_mode & 0o077 == 0
+        assert Path(file).read_bytes() == b"some sound"
 
 
 def test_a_damaged_file_object_is_named_as_its_user_knows_it(analyzer: Analyzer, temporary: Path) -> None:

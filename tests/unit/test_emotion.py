@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from emoseg.emotion import QUADRANTS, Axis, EmotionSpace
+from emoseg.emotion import MOOD_PLACES, MOODS, QUADRANTS, Axis, EmotionSpace, mood_at
 from emoseg.errors import ConfigError
 
 
@@ -69,3 +69,33 @@ def test_json_holds_the_order_the_axes_and_the_rule() -> None:
     assert data["labels"] == ["Q1", "Q2", "Q3", "Q4"]
     assert data["axes"]["Q2"] == {"valence": -1.0, "arousal": 1.0}
     assert "Q3 low valence low arousal" in data["rule"]
+
+
+def test_each_mood_word_has_one_place() -> None:
+    words = [word for mood in MOODS for word in mood.words]
+    assert len(words) == len(set(words)) == len(MOOD_PLACES)
+    assert len({mood.axis for mood in MOODS}) == len(MOODS) == 8
+    assert MOOD_PLACES["gloomy"] == Axis(-1, -1)
+    assert MOOD_PLACES["energetic"] == Axis(0, 1)
+    assert all(mood.tag in mood.words for mood in MOODS)
+
+
+@pytest.mark.parametrize(
+    ("axis", "words"),
+    [
+        (Axis(0.2, 0.9), ("happy", "excited")),
+        (Axis(-1.0, 0.01), ("angry", "tense")),
+        (Axis(1.0, -1.0), ("calm", "content")),
+        (Axis(valence=-0.5), ("unpleasant",)),
+        (Axis(0.0, -0.5), ("quiet",)),
+    ],
+)
+def test_the_words_of_a_place_go_by_its_signs(axis: Axis, words: tuple[str, ...]) -> None:
+    mood = mood_at(axis)
+    assert mood is not None
+    assert mood.caption == words
+
+
+def test_the_middle_of_the_plane_has_no_words() -> None:
+    assert mood_at(Axis()) is None
+    assert mood_at(Axis(0.0, 0.0)) is None

@@ -112,3 +112,33 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "this never happened"
         time.sleep(0.05)
+
+
+def dying(folder: str) -> Callable[[str], str]:
+    """Return work that ends its process on "twice", and on "once" the first time."""
+
+    def work(item: str) -> str:
+        seen = Path(folder, item)
+        if item == "twice" or (item == "once" and not seen.exists()):
+            seen.touch()
+            os._exit(7)
+        return item.upper()
+
+    return work
+
+
+def test_an_item_that_ends_its_process_is_tried_once_more_and_then_has_the_callers_result(tmp_path: Path) -> None:
+    items = ["a", "once", "twice", "b", "c"]
+    start = Start(dying, (str(tmp_path),))
+    found = dict(run_parallel(iter(items), start, workers=2, on_death=lambda item, cause: f"{item}: {cause}"))
+    assert found == {0: "A", 1: "ONCE", 2: "twice: status 7", 3: "B", 4: "C"}
+
+
+def test_without_a_result_for_it_a_death_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(EmosegError, match=r"a process ended suddenly \(status 7\)"):
+        list(run_parallel(["a", "twice"], Start(dying, (str(tmp_path),)), workers=2))
+
+
+def test_a_process_that_cannot_start_is_an_error_that_names_the_guard() -> None:
+    with pytest.raises(EmosegError, match=r"before it was ready \(status 5\); .*__main__"):
+        list(run_parallel(["a", "b"], Start(os._exit, (5,)), workers=2, on_death=lambda *_: None))
