@@ -100,5 +100,10 @@ def last_records(learned: Learned) -> list[list[float]]:
 
 def rounded(values: Any) -> Any:
     """Return numbers with six decimals as lists; NaN becomes None."""
-    array = np.round(np.asarray(values, dtype=np.float64), 6)
-    return np.where(np.isnan(array), None, array.astype(object)).tolist()
+    return _without_nan(np.round(np.asarray(values, dtype=np.float64), 6).tolist())
+
+
+def _without_nan(numbers: Any) -> Any:
+    if isinstance(numbers, list):
+        return [_without_nan(part) for part in numbers]
+    return None if np.isnan(numbers) else numbers
