@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,13 @@ from emoseg.analysis.model_folder import BUNDLED, DEFAULT_MODEL, ModelFolder, lo
 from emoseg.analysis.timeline import course, join_spans
 from emoseg.audio.reader import SegmentReader
 from emoseg.audio.segments import Excerpt
-from emoseg.audio.sound_kind import sound_evidence, sound_kinds
+from emoseg.audio.sound_kind import recording_kind, sound_evidence, sound_kinds
 from emoseg.audio.sources import Source, opened, source_name
 from emoseg.emotion import EmotionSpace
 from emoseg.errors import AudioError, ConfigError
 from emoseg.frontends import build_frontend, compute_features
-from emoseg.song.statistics import song_summaries
+from emoseg.song.scoring import score_song
 from emoseg.types import UNSURE, Analysis, Float32, Float64, SegmentEmotion, SongEmotion
-
-_LEAST_MUSIC = 0.25  # share of the segments; below it a recording is named after what it mostly is
 
 
 class Analyzer:
@@ -136,24 +133,24 @@ class Analyzer:
 
     def _analyze(self, reader: SegmentReader, path: str, on_progress: Callable[[float], object] | None) -> Analysis:
         config, space = self.model.config.timeline, self.model.space
-        starts, ends, parts, found, described = [], [], [], [], []
+        starts, ends, parts, evidence = [], [], [], []
+        vectors: dict[str, list[Float32]] = {}  # of the segments, for the summary of the song
         for part in reader:
             starts.append(part.start_s)
             ends.append(part.end_s)
             if config.sounds:
-                found.append(sound_evidence(part.samples, self.segment.sample_rate_hz))
+                evidence.append(sound_evidence(part.samples, self.segment.sample_rate_hz))
             features = self._features(part.samples, reader.path)
             parts.append(self.model.segment_probabilities(features))
-            if self.model.song.base is not None:
-                described.append(np.concatenate([t for t in features.values() if t.ndim == 2], axis=1))
+            for name, table in features.items() if self.model.song.base is not None else ():
+                if table.ndim == 2:
+                    vectors.setdefault(name, []).append(table)
             if on_progress:
                 on_progress(len(part.start_s) * self.segment.hop_s)
         start_s, end_s, probabilities = np.concatenate(starts), np.concatenate(ends), np.concatenate(parts)
         sounds: Sequence[str] = ("music",) * len(start_s)
-        if found:
-            # A model with a label of that name speaks of it itself.
-            kinds = sound_kinds(np.concatenate(found), start_s)
-            sounds = ["music" if kind in space.labels else kind for kind in kinds]
+        if evidence:
+            sounds = sound_kinds(np.concatenate(evidence), start_s, labels=space.labels)
         unsure_below = config.unsure_threshold(len(space.labels))
         answers = course(probabilities, sounds, labels=space.labels, segment=self.segment, config=config)
         return Analysis(
@@ -162,7 +159,7 @@ class Analyzer:
             model_name=self.model.config.name,
             model_version=self.model.config.version,
             space=space,
-            song=self._song(probabilities, described, sounds, unsure_below),
+            song=self._song(probabilities, vectors, sounds, unsure_below),
             segments=tuple(
                 _segment(space, float(start), float(end), p, sound, unsure_below)
                 for start, end, p, sound in zip(start_s, end_s, probabilities, sounds, strict=True)
@@ -185,18 +182,18 @@ class Analyzer:
         return {name: table[place] for name, table in features.items()}
 
     def _song(
-        self, probabilities: Float64, described: list[Float32], sounds: Sequence[str], unsure_below: float
+        self,
+        probabilities: Float64,
+        vectors: Mapping[str, Sequence[Float32]],
+        sounds: Sequence[str],
+        unsure_below: float,
     ) -> SongEmotion:
-        space = self.model.space
+        space, kind = self.model.space, recording_kind(sounds)
+        if kind != "music":
+            return SongEmotion(kind, (), 0.0, None, None, labels=space.labels)
         music = np.array([sound == "music" for sound in sounds])
-        if music.mean() < _LEAST_MUSIC:
-            others = Counter(sound for sound in sounds if sound != "music")
-            return SongEmotion(others.most_common(1)[0][0], (), 0.0, None, None, labels=space.labels)
-        summary = None
-        if described:
-            table = np.concatenate(described)[music]
-            summary = song_summaries(table, np.zeros(len(table), dtype=np.int64))[0]
-        p = self.model.song.predict(probabilities[music], summary)
+        features = {name: np.concatenate(tables)[music] for name, tables in vectors.items()}
+        p = score_song(self.model.song, probabilities[music], features)
         return SongEmotion(
             _answer(space, p, unsure_below),
             tuple(p.tolist()),

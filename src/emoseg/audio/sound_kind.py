@@ -21,6 +21,8 @@ E. Scheirer, M. Slaney. Construction and evaluation of a robust multifeature spe
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -29,6 +31,10 @@ from emoseg.types import Float32, Float64
 
 SILENCE_DB = -60.0
 SPEECH_ODDS = 1.5
+LEAST_MUSIC = 0.25
+"""Share of music in the segments of a recording below which the recording gets no emotion."""
+VERSION = 1
+"""Rises whenever the numbers of `sound_evidence` change; part of the key of the feature store."""
 MEASURES = ("pauses", "syllables", "level_spread", "standing_partials", "flux", "agreement", "centroid_spread")
 """Columns of `speech_measures`."""
 
@@ -62,15 +68,19 @@ def sound_evidence(segments: Float32, sample_rate_hz: int) -> Float64:
     return np.array([_evidence(samples, sample_rate_hz) for samples in segments]).reshape(-1, 4)
 
 
-def sound_kinds(evidence: Float64, start_s: Float64) -> tuple[str, ...]:
+def sound_kinds(evidence: Float64, start_s: Float64, *, labels: Collection[str] = ()) -> tuple[str, ...]:
     """Return ``"music"``, ``"speech"``, ``"noise"``, ``"tone"`` or ``"silence"`` for each segment of one recording.
+
+    Training, evaluation and analysis all use this function, so that they drop the same segments.
 
     Parameters
     ----------
     evidence : array, shape (S, 4)
         From `sound_evidence`, all segments in order.
     start_s : array, shape (S,)
-        Starts of the segments, ascending.
+        Starts of the segments in seconds, ascending.
+    labels : collection of str
+        Labels of the emotion space. A kind that is also a label counts as music: the model decides about it.
     """
     first = np.searchsorted(start_s, start_s - _NEIGHBOURS_S - 1e-9)
     last = np.searchsorted(start_s, start_s + _NEIGHBOURS_S + 1e-9, side="right")
@@ -78,7 +88,22 @@ def sound_kinds(evidence: Float64, start_s: Float64) -> tuple[str, ...]:
     kinds = np.where(speech, "speech", "music")
     kinds = np.where(evidence[:, 1] > 0, "noise", kinds)
     kinds = np.where(evidence[:, 3] > 0, "tone", kinds)
-    return tuple(np.where(evidence[:, 2] > 0, "silence", kinds).tolist())
+    kinds = np.where(evidence[:, 2] > 0, "silence", kinds)
+    return tuple("music" if kind in labels else kind for kind in kinds.tolist())
+
+
+def recording_kind(kinds: Sequence[str]) -> str:
+    """Return ``"music"`` where at least a quarter of the segments are music, else the most frequent other kind.
+
+    Parameters
+    ----------
+    kinds : sequence of str, length S
+        From `sound_kinds`; S is at least 1.
+    """
+    others = Counter(kind for kind in kinds if kind != "music")
+    if len(kinds) - others.total() >= LEAST_MUSIC * len(kinds):
+        return "music"
+    return others.most_common(1)[0][0]
 
 
 def _evidence(samples: Float32, rate: int) -> tuple[float, bool, bool, bool]:

@@ -1,4 +1,4 @@
-"""A corpus cut into segments: features, inherited labels, and the truth where it is known."""
+"""A corpus cut into segments of music: features, inherited labels, and the truth where it is known."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CorpusSegments:
         `known` is False it is the inherited label. None if the corpus does not know the emotion over time. Never an
         input to learning.
     left_out : tuple of str
-        One line for each song whose audio could not be used.
+        One line for each song whose audio could not be used or is hardly music.
     known : array of bool, shape (S,), or None
         Whether the truth is known: at least half of the segment is rated, or it overlaps a section. None if `true` is.
     margin : array, shape (S,), or None
@@ -83,7 +83,10 @@ class CorpusSegments:
 def load_segments(
     corpus: Corpus, config: TrainConfig, *, cache: Path | None = None, workers: int | None = None, quiet: bool = False
 ) -> CorpusSegments:
-    """Cut a corpus into segments and return their features, computed or from the store.
+    """Cut a corpus into segments and return the features of those that are music, computed or from the store.
+
+    Segments that analysis would call speech, noise, a test tone or silence are left out, unless the corpus has a label
+    of that name. A song of which less than a quarter is music is left out too.
 
     Raises
     ------
@@ -97,6 +100,7 @@ def load_segments(
         [song.path for song in corpus.songs],
         segment=config.segment,
         frontends=config.frontends,
+        labels=corpus.space.labels,
         cache=cache,
         workers=workers,
         quiet=quiet,

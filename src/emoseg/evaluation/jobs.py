@@ -20,8 +20,9 @@ from emoseg.config import TrainConfig, config_hash
 from emoseg.corpora.segments import CorpusSegments
 from emoseg.errors import EmosegWarning
 from emoseg.evaluation.protocol import Fold, Protocol, make_fold, soft_targets
-from emoseg.frontends.store import default_cache, load_arrays, save_arrays
+from emoseg.frontends.store import default_cache
 from emoseg.learning.methods import build_method, code_versions
+from emoseg.system.array_files import load_arrays, save_arrays
 from emoseg.system.parallel import Start, run_parallel
 from emoseg.system.unfinished import claim, remove
 from emoseg.types import UNLABELLED, Float64, Int64

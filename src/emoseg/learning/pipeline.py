@@ -17,6 +17,7 @@ from emoseg.learning.methods.base import Method, MethodFit, Prediction, Run
 from emoseg.learning.training_set import TrainingSet, song_parts
 from emoseg.song.model import SongModel
 from emoseg.song.regression import fit_mean_model, fit_song_model
+from emoseg.song.scoring import rows_of_songs, score_song, song_summary
 from emoseg.song.statistics import statistics_table, with_base
 from emoseg.types import UNLABELLED, Float64, Int64
 
@@ -66,15 +67,21 @@ class Learned:
             A probability is not finite.
         """
         predicted = self.fit.predictor.predict(features, song)
-        statistics = _statistics(predicted, song)
-        found = SongPrediction(
-            song=self.song_model.predict_table(statistics),
-            mean=self.mean_model.predict_table(statistics),
-            uncalibrated=np.exp(statistics[:, : predicted.segments.shape[1]]),
-            segments=predicted.segments,
-        )
+        scored = [self._score(predicted.of(rows), features, rows) for rows in rows_of_songs(song)]
+        song_table, mean, uncalibrated = (np.stack(rows) for rows in zip(*scored, strict=True))
+        found = SongPrediction(song_table, mean, uncalibrated, predicted.segments)
         _require_finite("what is predicted for new songs", *vars(found).values())
         return found
+
+    def _score(
+        self, predicted: Prediction, features: Mapping[str, NDArray[np.floating]], rows: slice
+    ) -> tuple[Float64, Float64, Float64]:
+        """Return the probabilities of one song: by the song model, by the mean, and by the mean before calibration."""
+        own = None if predicted.songs is None else predicted.songs[0]
+        of_song = {name: table[rows] for name, table in features.items()}
+        song, mean = (score_song(m, predicted.segments, of_song, own=own) for m in (self.song_model, self.mean_model))
+        base = self.mean_model.statistics(predicted.segments, song_summary(self.mean_model, of_song), own=own)
+        return song, mean, np.exp(base[: len(song)])
 
 
 def learn(data: TrainingSet, *, method: Method, run: Run) -> Learned:
@@ -116,7 +123,7 @@ def _learn(data: TrainingSet, labels: Int64, method: Method, run: Run) -> Learne
     return Learned(
         fit=fit,
         song_model=replace(model, base=fit.song_base),
-        mean_model=mean_model,
+        mean_model=replace(mean_model, base=fit.song_base),
         song_held_out=song_fit.held_out,
     )
 

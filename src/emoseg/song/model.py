@@ -53,33 +53,47 @@ class SongModel:
         base, rest = statistics[:, :classes], statistics[:, classes:]
         return base + ((rest - self.mean) / self.scale) @ self.weights + self.bias
 
-    def predict(self, probabilities: Float64, summary: Float64 | None = None) -> Float64:
+    def predict(self, probabilities: Float64, summary: Float64 | None = None, *, own: Float64 | None = None) -> Float64:
         """Return the calibrated probabilities of one song, shape (K,), from its segments' (S, K).
 
         Parameters
         ----------
         probabilities : array, shape (S, K)
         summary : array, shape (F,), optional
-            The song's `song_summaries`; a model with a base needs it.
+            The song's `vector_summaries`; a model with a base needs it.
+        own : array, shape (K,), optional
+            Probabilities of the song by a method that pools segments in its own way. They take the place of the mean;
+            a model with a base does not accept them.
 
         Raises
         ------
         ValueError
-            The model has a base and there is no summary, or something is not finite.
+            The model has a base and there is no summary, or it has one and `own` is given, or the result is not finite.
         """
-        statistics = song_statistics(probabilities)[None]
-        if self.base is not None:
-            if summary is None:
-                raise ValueError("this song model needs the song's summary")
-            own = self.base.probabilities(probabilities.mean(axis=0)[None], summary[None])
-            statistics = with_base(statistics, own)
-        predicted = self.predict_table(statistics)[0]
+        predicted = self.predict_table(self.statistics(probabilities, summary, own=own)[None])[0]
         if not np.isfinite(predicted).all():
             raise ValueError("the song's probabilities are not finite")
         return predicted
 
+    def statistics(
+        self, probabilities: Float64, summary: Float64 | None = None, *, own: Float64 | None = None
+    ) -> Float64:
+        """Return the statistics of one song that the model reads, shape (7 * K,).
+
+        They are `song_statistics`, in which the base or the song's own probabilities take the place of the mean.
+        Parameters and errors are those of `predict`.
+        """
+        if self.base is not None:
+            if summary is None:
+                raise ValueError("this song model needs the song's summary")
+            if own is not None:
+                raise ValueError("this song model has a base and accepts no other probabilities of the song")
+            own = self.base.probabilities(probabilities.mean(axis=0)[None], summary[None])[0]
+        statistics = song_statistics(probabilities)
+        return statistics if own is None else with_base(statistics[None], own[None])[0]
+
     def predict_table(self, statistics: Float64) -> Float64:
-        """Return the calibrated probabilities of many songs, shape (N, K)."""
+        """Return the calibrated probabilities of many songs, shape (N, K), from what `statistics` returns for each."""
         return np.asarray(softmax(self.logits(statistics) / self.temperature, axis=1))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,6 +67,27 @@ def song_summaries(table: NDArray[np.floating], song: Int64) -> Float64:
         flat = flat if flat.ndim == 2 else np.moveaxis(flat, 1, 2).reshape(-1, flat.shape[1])
         rows.append(np.concatenate([flat.mean(axis=0), flat.std(axis=0)]))
     return np.asarray(rows)
+
+
+def vector_summaries(features: Mapping[str, NDArray[np.floating]], song: Int64) -> Float64:
+    """Return `song_summaries` over all features that are vectors, shape (N, 2 F): first all means, then all deviations.
+
+    Parameters
+    ----------
+    features : mapping of str to array, shape (S, ...)
+        For each frontend; those that are not of shape (S, F) are left out.
+    song : array of int, shape (S,)
+        Ascending.
+
+    Raises
+    ------
+    ValueError
+        No features are vectors.
+    """
+    tables = [table for table in features.values() if table.ndim == 2]
+    if not tables:
+        raise ValueError(f"a summary of songs needs features that are vectors; there are none in {sorted(features)}")
+    return song_summaries(tables[0] if len(tables) == 1 else np.concatenate(tables, axis=1), song)
 
 
 def with_base(statistics: Float64, own: Float64) -> Float64:

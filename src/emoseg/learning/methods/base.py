@@ -106,13 +106,14 @@ class Prediction:
     ----------
     segments : array, shape (S, K)
     songs : array, shape (S, K), or None
-        For each segment the probabilities of its song.
+        For each segment the probabilities of its song. A method whose `MethodFit` has a `song_base` leaves them out of
+        predictions for new songs, where the song model computes them.
     """
 
     segments: Float64
     songs: Float64 | None = None
 
-    def of(self, rows: Int64) -> Prediction:
+    def of(self, rows: Int64 | slice) -> Prediction:
         """Return the prediction for some of the segments."""
         return Prediction(self.segments[rows], None if self.songs is None else self.songs[rows])
 
@@ -174,7 +175,7 @@ class MethodFit:
     history : dict of str to list
         For each cross-fit and each member, one record per pass.
     song_base : SongBase or None
-        What a model folder needs where the predictor's songs are not simply the mean of their segments.
+        What the song model starts from instead of the mean over segments; a model folder holds it.
     song_rate : float
         Estimated share of songs whose label is wrong as a whole, in [0, 1]; the song model accounts for it.
     """

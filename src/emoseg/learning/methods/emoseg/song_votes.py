@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from emoseg.learning.methods.base import MethodFit, Prediction, Predictor, Run
+from emoseg.learning.methods.base import MethodFit, Prediction, Run
 from emoseg.learning.methods.emoseg.settings import EmosegSettings
 from emoseg.learning.methods.emoseg.song_machine import fit_song_machine
 from emoseg.learning.training_set import TrainingSet, song_parts
 from emoseg.song.blend import SongBase, SongBlend
 from emoseg.song.regression import fit_temperature, given_likelihood
-from emoseg.song.statistics import song_mean, song_summaries
+from emoseg.song.statistics import song_mean, vector_summaries
 from emoseg.types import UNLABELLED, Float64, Int64
 
 # Bounds of the logarithms of the blend's weights: far from any weight that a fit chooses.
@@ -47,10 +46,11 @@ class SongVoting:
     ) -> None:
         self.data, self.run, self.frontends, self.settings = data, run, frontends, settings
         self.labels = data.song_labels()
-        self.summaries = self.training_summaries = summaries(data.features, data.song, frontends)
+        vectors = {name: data.features[name] for name in frontends}
+        self.summaries = self.training_summaries = vector_summaries(vectors, data.song)
         if learnt_from is not None:
-            features = {name: data.features[name][learnt_from] for name in frontends}
-            self.training_summaries = summaries(features, data.song[learnt_from], frontends)
+            vectors = {name: table[learnt_from] for name, table in vectors.items()}
+            self.training_summaries = vector_summaries(vectors, data.song[learnt_from])
 
     def without(self, atypical: NDArray[np.bool_]) -> SongVoting:
         """Return machines that learn songs without their atypical segments.
@@ -103,7 +103,6 @@ class SongVoting:
         base = SongBase(machine, blended.blend)
         return replace(
             fit,
-            predictor=BlendPredictor(fit.predictor, base, self.frontends),
             song_base=base,
             out_of_fold=Prediction(fit.out_of_fold.segments, blended.songs),
         )
@@ -130,27 +129,6 @@ class _Blended:
     cost: float
     blend: SongBlend
     songs: Float64
-
-
-class BlendPredictor:
-    """Predicts segments by a segment model, and songs by its mean blended with the votes of a song machine."""
-
-    def __init__(self, segments: Predictor, base: SongBase, frontends: list[str]) -> None:
-        self.segments, self.base, self.frontends = segments, base, frontends
-
-    def predict(self, features: Mapping[str, NDArray[np.floating]], song: Int64) -> Prediction:
-        """Return probabilities of the segments of whole songs, and of their songs."""
-        segments = self.segments.predict(features, song).segments
-        _, first, index = np.unique(song, return_index=True, return_inverse=True)
-        means = song_mean(segments, song)[first]
-        songs = self.base.probabilities(means, summaries(features, song, self.frontends))
-        return Prediction(segments, songs[index])
-
-
-def summaries(features: Mapping[str, NDArray[np.floating]], song: Int64, frontends: list[str]) -> Float64:
-    """Return summaries of whole songs on several frontends, shape (N, F): first all means, then all deviations."""
-    halves = [np.split(song_summaries(features[name], song), 2, axis=1) for name in frontends]
-    return np.concatenate([*(mean for mean, _ in halves), *(deviation for _, deviation in halves)], axis=1)
 
 
 @dataclass(frozen=True)
