@@ -92,6 +92,7 @@ def run_features(sounds: Path, folder: Path, workers: int) -> None:
         long_recordings(sounds),
         segment=SEGMENT,
         frontends=DESCRIPTORS,
+        labels=["noise"],
         cache=folder / "cache",
         workers=workers,
         quiet=True,
@@ -101,7 +102,13 @@ def run_features(sounds: Path, folder: Path, workers: int) -> None:
 def features(sounds: Path, folder: Path) -> Any:
     names = sorted(contents(folder))
     table = load_features(
-        long_recordings(sounds), segment=SEGMENT, frontends=DESCRIPTORS, cache=folder / "cache", workers=1, quiet=True
+        long_recordings(sounds),
+        segment=SEGMENT,
+        frontends=DESCRIPTORS,
+        labels=["noise"],
+        cache=folder / "cache",
+        workers=1,
+        quiet=True,
     )
     return names, table.features["descriptors"].tobytes(), table.failures
 

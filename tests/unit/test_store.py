@@ -13,7 +13,7 @@ import soundfile
 from emoseg.audio.reader import SegmentReader
 from emoseg.config import DescriptorsConfig, LogMelConfig, SegmentConfig
 from emoseg.errors import AudioError, ConfigError, EmosegError, EmosegWarning
-from emoseg.frontends import Descriptors, LogMel, build_frontend, compute_features
+from emoseg.frontends import Descriptors, build_frontend, compute_features
 from emoseg.frontends.store import FeatureTable, default_cache, load_features
 from emoseg.types import Float32
 
@@ -40,7 +40,8 @@ def cache(tmp_path: Path) -> Path:
 
 
 def load(paths: list[Path], cache: Path, **changes: Any) -> FeatureTable:
-    settings: dict[str, Any] = {"segment": SEGMENT, "frontends": [LOGMEL], "workers": 1, "quiet": True}
+    settings: dict[str, Any] = {"segment": SEGMENT, "frontends": [LOGMEL], "labels": ["noise"]}
+    settings |= {"workers": 1, "quiet": True}
     return load_features(paths, cache=cache, **(settings | changes))
 
 
@@ -80,8 +81,8 @@ def test_the_table_holds_every_segment_of_every_recording(paths: list[Path], cac
     for config in (LOGMEL, DESCRIPTORS):
         expected = build_frontend(config, SEGMENT)(samples.reshape(3, 8000))
         kept = table.features[config.name][2:5]
-        assert kept.dtype == (np.float16 if config is LOGMEL else np.float32)
-        assert np.array_equal(kept, expected.astype(kept.dtype))
+        assert kept.dtype == np.float32
+        assert np.array_equal(kept, expected)
 
 
 def test_the_second_call_computes_nothing(paths: list[Path], cache: Path, decoded: list[str]) -> None:
@@ -161,14 +162,14 @@ def _with_header(header: bytes) -> bytes:
     np.savez(file, start_s=np.zeros(2), end_s=np.zeros(2))
     with zipfile.ZipFile(file, "a") as archive:
         padded = header.ljust(118) + b"\n"
-        archive.writestr("features.npy", b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded)
+        archive.writestr("values.npy", b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded)
     return file.getvalue()
 
 
 def _with(**arrays: Any) -> bytes:
     """Return a whole store file of two segments, with some arrays other than they should be."""
     file = io.BytesIO()
-    whole = {"features": np.zeros((2, *SHAPE), np.float16), "start_s": np.arange(2.0), "end_s": np.arange(2.0) + 1}
+    whole = {"values": np.zeros((2, *SHAPE), np.float32), "start_s": np.arange(2.0), "end_s": np.arange(2.0) + 1}
     np.savez(file, **(whole | arrays))
     return file.getvalue()
 
@@ -176,7 +177,7 @@ def _with(**arrays: Any) -> bytes:
 def _deflated() -> bytes:
     """Return a small file that unpacks to a large one."""
     file = io.BytesIO()
-    np.savez_compressed(file, features=np.zeros((10**6, *SHAPE), np.float16), start_s=np.zeros(1), end_s=np.zeros(1))
+    np.savez_compressed(file, values=np.zeros((10**6, *SHAPE), np.float32), start_s=np.zeros(1), end_s=np.zeros(1))
     return file.getvalue()
 
 
@@ -189,17 +190,17 @@ def _deflated() -> bytes:
         lambda _: b"no archive",
         lambda _: b"PK\x03\x04",
         lambda data: data[:-1],
-        lambda _: _with_header(b"{'descr': '<f2', 'fortran_order': False, 'shape': (10000000000000, 8, 30)}"),
-        lambda _: _with_header(b"{'descr': '<f2', 'fortran_order': False, 'shape': (-1, 8, 30)}"),
-        lambda _: _with_header(b"{'descr': '<f2', 'fortran_order': False, 'shape': (" + b"9" * 90),
+        lambda _: _with_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000, 8, 30)}"),
+        lambda _: _with_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 8, 30)}"),
+        lambda _: _with_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + b"9" * 90),
         lambda _: _with_header(b"(" * 110),
         lambda _: _with_header(b"\xff\x00"),
         lambda _: _with_header(b"{'descr': '|O', 'fortran_order': False, 'shape': ()}"),
-        lambda _: _with(features=np.array([{"a": 1}, {}], dtype=object)),
-        lambda _: _with(features=np.zeros((2, *SHAPE), np.float32)),
-        lambda _: _with(features=np.zeros((3, *SHAPE), np.float16)),
-        lambda _: _with(features=np.zeros((2, 3), np.float16)),
-        lambda _: _with(features=np.full((2, *SHAPE), np.inf, np.float16)),
+        lambda _: _with(values=np.array([{"a": 1}, {}], dtype=object)),
+        lambda _: _with(values=np.zeros((2, *SHAPE), np.float16)),
+        lambda _: _with(values=np.zeros((3, *SHAPE), np.float32)),
+        lambda _: _with(values=np.zeros((2, 3), np.float32)),
+        lambda _: _with(values=np.full((2, *SHAPE), np.inf, np.float32)),
         lambda _: _with(start_s=np.zeros(())),
         lambda _: _with(start_s=np.full(2, np.nan)),
         lambda _: _with(more=np.zeros(1)),
@@ -211,17 +212,18 @@ def _deflated() -> bytes:
         *("no times", "not a number", "more arrays", "deflated"),
     ],
 )
-def test_a_damaged_file_is_told_and_computed_again(
+def test_a_damaged_file_is_reported_and_computed_again(
     paths: list[Path], cache: Path, decoded: list[str], damage: Any
 ) -> None:
     first = load(paths, cache)
-    for file in files(cache):
+    spectrograms = [file for file in files(cache) if np.load(file)["values"].ndim == 3]
+    for file in spectrograms:
         file.write_bytes(damage(file.read_bytes()))
     decoded.clear()
     with pytest.warns(EmosegWarning) as told:
         assert same(load(paths, cache), first)
     assert sorted(str(w.message) for w in told) == sorted(
-        f"{f}: is damaged; it is computed again" for f in files(cache)
+        f"{f}: is damaged; it is computed again" for f in spectrograms
     )
     assert len(decoded) == 3
     decoded.clear()
@@ -229,12 +231,60 @@ def test_a_damaged_file_is_told_and_computed_again(
     assert decoded == [], "the damaged files were replaced"
 
 
+@pytest.mark.parametrize("damage", [_cut, lambda _: _with(values=np.zeros((2, 4), np.float32))])
+def test_damaged_evidence_is_computed_again(paths: list[Path], cache: Path, damage: Any) -> None:
+    first = load(paths, cache)
+    for file in files(cache):
+        if np.load(file)["values"].ndim == 2:
+            file.write_bytes(damage(file.read_bytes()))
+    with pytest.warns(EmosegWarning, match="is damaged; it is computed again"):
+        assert same(load(paths, cache), first)
+
+
+# --- segments that are not music -------------------------------------------------------------------------------------
+
+
+def mixed(path: Path, music: list[bool]) -> Path:
+    """Write a recording with a second of chirps where `music` is true and a second of noise elsewhere."""
+    t = np.arange(8000) / 8000
+    chirp = (0.2 * np.sin(2 * np.pi * (300 * t + 400 * t**2)) * np.exp(-2 * t)).astype(np.float32)
+    hiss = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+    soundfile.write(path, np.concatenate([chirp if here else hiss for here in music]), 8000, subtype="FLOAT")
+    return path
+
+
+def test_only_segments_of_music_are_returned(cache: Path, tmp_path: Path) -> None:
+    pattern = [True, False, True, True, False]
+    paths = [mixed(tmp_path / "a.wav", pattern), mixed(tmp_path / "b.wav", [True, True])]
+    table = load(paths, cache, labels=["happy", "sad"])
+    assert table.recording.tolist() == [0, 0, 0, 1, 1]
+    assert table.start_s.tolist() == [0, 2, 3, 0, 1]
+    assert table.end_s.tolist() == [1, 3, 4, 1, 2]
+    samples = soundfile.read(paths[0], dtype="float32")[0].reshape(5, 8000)
+    expected = build_frontend(LOGMEL, SEGMENT)(samples[[0, 2, 3]])
+    assert np.array_equal(table.features["logmel"][:3], expected)
+
+
+def test_a_label_named_like_a_kind_of_sound_keeps_its_segments(cache: Path, tmp_path: Path) -> None:
+    paths = [mixed(tmp_path / "a.wav", [True, False, False])]
+    assert load(paths, cache, labels=["noise", "calm"]).start_s.tolist() == [0, 1, 2]
+    assert load(paths, cache, labels=["calm"]).start_s.tolist() == [0], "of the same stored features"
+
+
+def test_a_recording_that_is_hardly_music_is_left_out_with_a_line(cache: Path, tmp_path: Path) -> None:
+    quarter = mixed(tmp_path / "quarter.wav", [True, False, False, False])
+    less = mixed(tmp_path / "less.wav", [True, False, False, False, False])
+    table = load([less, quarter], cache, labels=["calm"])
+    assert table.recording.tolist() == [1]
+    assert table.failures == {0: f"{less}: is mostly noise: less than a quarter of its segments are music"}
+
+
 def test_frontends_that_tell_other_times_are_computed_again(paths: list[Path], cache: Path) -> None:
     both = [LOGMEL, DESCRIPTORS]
     first = load(paths[:1], cache, frontends=both)
-    [file] = [file for file in files(cache) if np.load(file)["features"].ndim == 2]
+    [file] = [file for file in files(cache) if np.load(file)["values"].shape[1:] == (608,)]
     with np.load(file) as data:
-        np.savez(file, features=data["features"], start_s=data["start_s"] + 1, end_s=data["end_s"])
+        np.savez(file, values=data["values"], start_s=data["start_s"] + 1, end_s=data["end_s"])
     with pytest.warns(EmosegWarning, match="is damaged; it is computed again"):
         assert same(load(paths[:1], cache, frontends=both), first)
 
@@ -254,7 +304,7 @@ def test_a_recording_that_changes_while_it_is_read_is_refused(
     table = load(paths, cache)
     assert table.failures == {1: f"{paths[1]}: changed while it was read"}
     assert set(table.recording.tolist()) == {0, 2}
-    assert len(files(cache)) == 2
+    assert len(files(cache)) == 4, "features and evidence of two recordings"
     assert same(load(paths, cache), load(paths, cache.with_name("other")))
 
 
@@ -288,19 +338,10 @@ def test_features_that_are_not_finite_are_refused(
     message = f"{paths[1]}: the frontend descriptors gives a number that is not finite: {name}"
     assert table.failures == {1: message}
     assert set(table.recording.tolist()) == {0, 2}
-    assert len(files(cache)) == 4
+    assert len(files(cache)) == 6
     with pytest.raises(AudioError, match="the frontend descriptors") as caught:
         compute_features([build_frontend(DESCRIPTORS, SEGMENT)], np.zeros((3, 8000), dtype=np.float32))
     assert caught.value.kind == "nonfinite"
-
-
-def test_half_precision_does_not_make_numbers_infinite(
-    paths: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compute = LogMel.__call__
-    monkeypatch.setattr(LogMel, "__call__", lambda self, segments: compute(self, segments) * np.float32(1e5))
-    with pytest.raises(AudioError, match=r"0\.wav: the frontend logmel gives a number that is not finite"):
-        load(paths, cache)
 
 
 def test_sound_that_is_too_loud_is_one_line(cache: Path, tmp_path: Path) -> None:
@@ -329,7 +370,7 @@ def test_half_written_files_of_a_killed_run_go(paths: list[Path], cache: Path) -
     file.unlink()
     load(paths, cache)
     assert not left.exists()
-    assert len(files(cache)) == 3
+    assert len(files(cache)) == 6
 
 
 @pytest.mark.parametrize("at", ["folder", "table"])
@@ -361,7 +402,7 @@ def test_failures_are_told_and_stop_nothing(paths: list[Path], cache: Path, tmp_
     assert table.failures[0] == f"{absent}: no such file"
     assert "bad.wav: cannot be decoded" in table.failures[2]
     assert table.failures[3] == f"{short}: lasts 0.2 s, shorter than the minimum of 0.5 s"
-    assert len(files(cache)) == 2
+    assert len(files(cache)) == 4, "features and evidence of two recordings"
 
 
 def test_nothing_usable_is_an_error_with_the_first_cause(cache: Path, tmp_path: Path) -> None:
@@ -390,7 +431,7 @@ def test_no_temporary_file_stays(paths: list[Path], cache: Path, monkeypatch: py
     with pytest.raises(EmosegError, match=r"\.npz: cannot be written: No space left"):
         load(paths, cache, frontends=[DESCRIPTORS])
     assert {path.suffix for path in files(cache)} == {".npz"}
-    assert len(files(cache)) == 3
+    assert len(files(cache)) == 6
 
 
 def test_two_processes_give_the_same_as_one(tmp_path: Path) -> None:
