@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from emoseg.analysis.analyzer import Analyzer
 from emoseg.analysis.model_folder import ModelFolder
-from emoseg.config import DescriptorsConfig, LearningConfig, LogMelConfig, NetworkConfig, SsslConfig, TrainConfig
+from emoseg.config import DescriptorsConfig, LearningConfig, LogMelConfig, NetworkConfig, TrainConfig
 from emoseg.corpora import load_corpus
 from emoseg.corpora.base import Corpus
 from emoseg.corpora.segments import CorpusSegments, load_segments
@@ -36,7 +36,6 @@ CONFIG = TrainConfig(
         members=2,
         batch=8,
         network=NetworkConfig(hidden=(8,), channels=(4,)),
-        sssl=SsslConfig(warmup_epochs=1),
     ),
 )
 # A network of other kernels sums in another order: probabilities of PyTorch and ONNX Runtime differ by rounding of
