@@ -18,7 +18,7 @@ from emoseg.types import Analysis, AnalysisFailure, SegmentEmotion, SongEmotion,
 from emoseg.writers import FORMATS, json_lines
 
 LABELS = QUADRANTS.labels
-P1, P2 = (0.7, 0.1, 0.1, 0.1), (0.1, 0.625, 0.175, 0.1)
+P1, P2 = (0.7, 0.1, 0.1, 0.1), (0.1, 0.625, 0.275 / 3, 0.55 / 3)
 needs_plot = pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs matplotlib")
 
 
@@ -82,6 +82,7 @@ def test_data_frame_has_a_row_per_segment() -> None:
     assert list(frame.columns) == ["start_s", "end_s", "label", *(f"p_{x}" for x in LABELS), *axes, "sound", "span"]
     assert frame["start_s"].tolist() == [0.0, 3.0, 6.0]
     assert frame["p_Q2"].tolist()[:2] == [0.1, 0.625]
+    assert frame.loc[1, "p_Q3"] == 0.275 / 3  # not rounded
     assert frame.loc[2, ["p_Q1", "valence"]].isna().all()
     assert frame["span"].tolist() == ["Q1", "Q2", "speech"]
     assert all(frame[name].dtype == "float64" for name in ("start_s", "p_Q1", "valence"))
@@ -167,7 +168,7 @@ def test_notebooks_show_spans_and_the_answer() -> None:
 
 
 def test_nothing_breaks_out_of_the_form_for_notebooks() -> None:
-    hostile = "<script>alert(1)</script>\"' onmouseover=x"
+    hostile = "<script>alert(1)\"' onmouseover=x"  # without a slash, which would begin the name of the file
     space = EmotionSpace.from_labels([hostile, "b", "c", "d"])
     text = make(path=f"{hostile}.mp3", space=space)._repr_html_()
     assert "<script" not in text
