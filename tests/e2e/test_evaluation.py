@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from rich.console import Console
+from trials import planted_fit
 from typer.testing import CliRunner
 
 from emoseg import metrics
@@ -28,9 +29,9 @@ from emoseg.evaluation.detection import auroc_differences, detection_figures
 from emoseg.evaluation.figure import require_figure, write_figure
 from emoseg.evaluation.injected_noise import InjectedNoise
 from emoseg.evaluation.measures import make_result
-from emoseg.evaluation.protocol import Fold, make_fold, soft_targets, split_report
+from emoseg.evaluation.protocol import make_fold, soft_targets, split_report
 from emoseg.learning.methods import METHODS, resolve_settings
-from emoseg.learning.methods.base import Method, MethodFit, Prediction
+from emoseg.learning.methods.base import Method, MethodFit
 from emoseg.learning.methods.base import Run as MethodRun
 from emoseg.learning.training_set import TrainingSet
 from emoseg.synthesis.corpus import write_corpus
@@ -294,60 +295,6 @@ def test_clips_of_a_song_are_drawn_together(lab: Lab, plain: Run) -> None:
         assert found["methods"][name]["macro_f1"]["interval"] == pytest.approx(list(expected))
         assert found["methods"][name]["macro_f1"]["mean"] == plain.result["methods"][name]["macro_f1"]["mean"]
         assert found["methods"][name]["macro_f1"]["interval"] != plain.result["methods"][name]["macro_f1"]["interval"]
-
-
-def planted_fit(given: Int64, true: Int64, clean: list[float], guesses: list[int]) -> tuple[MethodFit, Fold]:
-    table = np.asarray(clean)
-    none = np.zeros((len(given), 3))
-    fit = MethodFit(
-        predictor=None,  # type: ignore[arg-type]
-        out_of_fold=Prediction(none),
-        clean=table,
-        flagged=table < 0.5,
-        guesses=np.eye(3)[guesses],
-        noise_rate=0.25,
-        ensemble=None,
-        history={},
-    )
-    rows = np.arange(len(given))
-    return fit, Fold(rows, rows, rows, rows, given, true, np.ones(len(given), dtype=bool), rows)
-
-
-def test_detection_of_planted_errors() -> None:
-    given = np.array([0, 0, 1, 1, 1, 1, -1])
-    true = np.array([1, 0, 2, 1, 1, 1, 0])
-    fit, fold = planted_fit(given, true, [0.1, 0.9, 0.6, 0.4, 0.8, 0.7, np.nan], [1, 0, 0, 0, 1, 1, 2])
-    song = np.array([0, 0, 1, 1, 2, 2, 3])
-    assert jobs.detection(fit, fold, song, 3, by_song=False) == pytest.approx(
-        {
-            "true_rate": 1 / 3,
-            "estimated_rate": 0.25,
-            "flagged": 1 / 3,
-            "flagged_count": 2,
-            "flagged_0": 1 / 2,
-            "flagged_1": 1 / 4,
-            "auroc": 7 / 8,
-            "average_precision": (1 + 2 / 3) / 2,
-            "lift": (1 / 2) / (1 / 3),
-            "precision": 1 / 2,
-            "recall": 1 / 2,
-            "wrong": 2,
-            "hits": 1,
-            "corrected_accuracy": 1 / 2,
-        }
-    )
-    right, fold = planted_fit(given, given, [0.9] * 7, [0] * 7)
-    assert "auroc" not in jobs.detection(right, fold, song, 3, by_song=False)
-
-
-def test_whole_wrong_songs_are_ranked_as_songs() -> None:
-    given, song = np.repeat([0, 1, 2], 2), np.repeat([0, 1, 2], 2)
-    true = np.array([1, 1, 1, 1, 2, 2])
-    # The wrong song has the lowest mean, though not the lowest segment.
-    fit, fold = planted_fit(given, true, [0.3, 0.3, 0.2, 0.9, 0.8, 0.9], [0] * 6)
-    found = jobs.detection(fit, fold, song, 3, by_song=True)
-    assert found["song_auroc"] == 1.0
-    assert found["auroc"] < 1.0
 
 
 def test_artists_stay_together(lab: Lab) -> None:
@@ -768,17 +715,6 @@ def test_a_damaged_outcome_is_told_and_learnt_again(plain: Run, tmp_path: Path, 
         assert [str(w.message) for w in told] == [f"{file}: is damaged; this training is done again"]
         assert not file.exists()
         assert store.load(job) is None
-
-
-def test_an_undefined_figure_is_left_out_and_not_a_nan() -> None:
-    """All songs wrong: nothing is there to rank them against."""
-    given, song = np.repeat([0, 1, 2], 2), np.repeat([0, 1, 2], 2)
-    fit, fold = planted_fit(given, (given + 1) % 3, [0.3, 0.4] * 3, [0] * 6)
-    found = jobs.detection(fit, fold, song, 3, by_song=True)
-    assert "song_auroc" not in found
-    assert "auroc" not in found
-    assert found["wrong"] == 6
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 def test_a_result_with_a_nan_is_refused_and_what_was_learnt_stays(plain: Run, tmp_path: Path) -> None:

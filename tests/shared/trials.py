@@ -18,9 +18,10 @@ from emoseg.corpora.segments import CorpusSegments
 from emoseg.emotion import EmotionSpace
 from emoseg.evaluation.jobs import TrialResult
 from emoseg.evaluation.measures import make_result
-from emoseg.evaluation.protocol import Protocol
+from emoseg.evaluation.protocol import Fold, Protocol
 from emoseg.frontends.store import FeatureTable
-from emoseg.types import Float64
+from emoseg.learning.methods.base import MethodFit, Prediction
+from emoseg.types import Float64, Int64
 
 LABELS = ("calm", "glad", "sad")
 SONG_LABELS = np.array([0, 0, 1, 1, 2, 2])
@@ -102,3 +103,21 @@ def result(*, truth: bool = True, works: bool = False) -> dict[str, Any]:
     """Return the content of the result file; it is computed once, and must not be changed."""
     made, segments = corpus(truth=truth, works=works)
     return make_result(made, segments, PROTOCOL, CONFIG, trials())
+
+
+def planted_fit(given: Int64, true: Int64, clean: list[float], guesses: list[int]) -> tuple[MethodFit, Fold]:
+    """Return a fit of a method with these clean probabilities and guessed labels of three, and its fold."""
+    table = np.asarray(clean)
+    none = np.zeros((len(given), 3))
+    fit = MethodFit(
+        predictor=None,  # type: ignore[arg-type]
+        out_of_fold=Prediction(none),
+        clean=table,
+        flagged=table < 0.5,
+        guesses=np.eye(3)[guesses],
+        noise_rate=0.25,
+        ensemble=None,
+        history={},
+    )
+    rows = np.arange(len(given))
+    return fit, Fold(rows, rows, rows, rows, given, true, np.ones(len(given), dtype=bool), rows)
