@@ -40,7 +40,7 @@ def _blocks(analysis: Analysis) -> str:
     blocks = []
     for start_s, end_s, index in ribbon_runs(analysis):
         left, width = (100 * t / analysis.duration_s for t in (start_s, end_s - start_s))
-        shown = caption(analysis.space, names[index])
+        shown = escape(caption(analysis.space, names[index]))
         place = f"position:absolute;top:0;bottom:0;left:{left:.3f}%;width:{width:.3f}%;overflow:hidden"
         colour = f"background:{colours[index]};color:{on_colour(colours[index])}"
         times = f"{clock(start_s, decimals=1)} to {clock(end_s, decimals=1)}"
