@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import pickle
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from emoseg.evaluation.figure import require_figure, write_figure
 from emoseg.evaluation.injected_noise import InjectedNoise
 from emoseg.evaluation.measures import make_result
 from emoseg.evaluation.protocol import make_fold, soft_targets, split_report
+from emoseg.frontends import Descriptors
 from emoseg.learning.methods import METHODS, resolve_settings
 from emoseg.learning.methods.base import Method, MethodFit
 from emoseg.learning.methods.base import Run as MethodRun
@@ -715,6 +717,29 @@ def test_a_damaged_outcome_is_told_and_learnt_again(plain: Run, tmp_path: Path, 
         assert [str(w.message) for w in told] == [f"{file}: is damaged; this training is done again"]
         assert not file.exists()
         assert store.load(job) is None
+
+
+@pytest.mark.parametrize(("part", "kept"), [(OWN, [PLAIN]), ("descriptors", [])])
+def test_results_of_another_version_are_not_mixed_with_new_ones(
+    plain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, kept: list[str]
+) -> None:
+    work = tmp_path / ".result.json.unfinished"
+    config = resolve_settings(CONFIG, BOTH.methods)
+    with unfinished(work):
+        store = jobs.TrialStore(work, BOTH, config, "0123456789abcdef")
+        for method, seed, fold, outcome in plain.outcomes:
+            store.save(jobs.Trial(method, seed, fold, BOTH, config), outcome)
+        monkeypatch.setattr(Descriptors if part == "descriptors" else METHODS[part], "version", 99)
+        with pytest.warns(EmosegWarning) as told:
+            store = jobs.TrialStore(work, BOTH, config, "0123456789abcdef")
+        assert len(told) == 1
+        assert re.search(rf"another version \(\w+ {part} \d+, now 99\); it begins anew$", str(told[0].message))
+        loaded = {method for method in BOTH.methods if store.load(jobs.Trial(method, 0, 0, BOTH, config))}
+        assert sorted(loaded) == kept
+        if kept:
+            other = config.model_copy(update={"methods": config.methods | {PLAIN: {"other": 1}}})
+            with pytest.raises(ConfigError, match=rf"/{PLAIN}: holds an unfinished evaluation of the method '{PLAIN}'"):
+                jobs.TrialStore(work, BOTH, other, "0123456789abcdef")
 
 
 def test_a_result_with_a_nan_is_refused_and_what_was_learnt_stays(plain: Run, tmp_path: Path) -> None:

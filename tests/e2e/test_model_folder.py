@@ -31,9 +31,10 @@ from emoseg.config import (
 from emoseg.corpora import load_corpus
 from emoseg.corpora.base import Corpus
 from emoseg.emotion import QUADRANTS
-from emoseg.errors import ConfigError, ModelError
-from emoseg.frontends import build_frontend
+from emoseg.errors import ConfigError, EmosegWarning, ModelError
+from emoseg.frontends import Descriptors, build_frontend
 from emoseg.learning.ensemble import SegmentEnsemble
+from emoseg.learning.methods.emoseg.method import Emoseg
 from emoseg.learning.methods.inherit import MixupTrainer
 from emoseg.learning.networks import ConvNet, Perceptron, SegmentNetwork
 from emoseg.synthesis.corpus import write_corpus
@@ -360,3 +361,29 @@ def test_a_killed_training_goes_on_to_the_same_model(
     for name in ("segment.safetensors", "segment.onnx", "song.safetensors", "config.json", "MODEL_CARD.md"):
         assert (out / name).read_bytes() == (site.model.path / name).read_bytes(), name
     assert Analyzer(resumed).analyze(site.songs[6]) == Analyzer(site.model).analyze(site.songs[6])
+
+
+@pytest.mark.parametrize(("part", "name"), [(Emoseg, "method emoseg"), (Descriptors, "frontend descriptors")])
+def test_a_training_of_another_version_begins_anew(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: Any, name: str
+) -> None:
+    out, unfinished = tmp_path / "model", tmp_path / ".model.unfinished"
+    run_epoch, left = MixupTrainer.run_epoch, iter(range(2))
+
+    def killed(self: MixupTrainer, epoch: int) -> dict[str, Any]:
+        if next(left, None) is None:
+            raise KilledError
+        return run_epoch(self, epoch)
+
+    monkeypatch.setattr(MixupTrainer, "run_epoch", killed)
+    with pytest.raises(KilledError):
+        site.train(out)
+    assert len(list(unfinished.rglob("*.safetensors"))) == 2
+    version = part.version
+    monkeypatch.setattr(part, "version", version + 1)
+    with (
+        pytest.warns(EmosegWarning, match=rf"another version \({name} {version}, now {version + 1}\); it begins anew$"),
+        pytest.raises(KilledError),
+    ):
+        site.train(out)
+    assert not list(unfinished.rglob("*.safetensors"))

@@ -111,3 +111,39 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         unfinished(unfinished_folder(tmp_path / "model")),
     ):
         pass
+
+
+def test_results_of_another_version_are_removed_with_one_clear_line(folder: Path) -> None:
+    with unfinished(folder):
+        claim(folder, SETTINGS, what="run", versions={"emoseg": "1.0", "frontend a": 3, "frontend b": 1})
+        kept = folder / "kept"
+        kept.write_text("learnt")
+        claim(folder, SETTINGS, what="run", versions={"emoseg": "1.0", "frontend a": 3, "frontend b": 1})
+        assert kept.exists()
+        with pytest.warns(EmosegWarning) as told:
+            claim(folder, SETTINGS, what="run", versions={"emoseg": "1.1", "frontend a": 4, "method c": 1})
+        changes = "emoseg 1.0, now 1.1, frontend a 3, now 4, frontend b 1, now unknown, method c unknown, now 1"
+        line = f"{folder}: the unfinished run was begun with another version ({changes}); it begins anew"
+        assert [str(w.message) for w in told] == [line]
+        assert not kept.exists()
+        kept.write_text("learnt again")
+        claim(folder, SETTINGS, what="run", versions={"emoseg": "1.1", "frontend a": 4, "method c": 1})
+        assert kept.exists()
+
+
+def test_other_settings_are_refused_even_with_another_version(folder: Path) -> None:
+    with unfinished(folder):
+        claim(folder, SETTINGS, what="run", versions={"emoseg": "1.0"})
+        (folder / "kept").write_text("learnt")
+        with pytest.raises(ConfigError, match="with other settings or songs"):
+            claim(folder, OTHER, what="run", versions={"emoseg": "1.1"})
+        assert (folder / "kept").exists()
+
+
+def test_parts_of_a_run_have_notes_of_their_own(folder: Path) -> None:
+    """A note in a folder inside is no result: without results the folder goes at the end."""
+    with unfinished(folder):
+        claim(folder, SETTINGS, what="run")
+        claim(folder / "part", OTHER, what="part", versions={"method c": 1})
+        assert (folder / "part" / "settings").read_text() == f"{OTHER}\nmethod c: 1"
+    assert not folder.exists()

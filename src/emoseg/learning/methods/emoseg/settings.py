@@ -115,7 +115,7 @@ class EmosegSettings(MethodSettings):
         "voted for; those with the clearest votes are used.",
     )
     guessed_weight: float = Field(
-        0.15, ge=0, description="Weight of such a song, relative to a labelled one, in the second round."
+        0.15, gt=0, description="Weight of such a song, relative to a labelled one, in the second round."
     )
     blend_penalty: float = Field(
         1e-3, ge=0, description="Penalty that holds the weights of the blend to their starting values."
