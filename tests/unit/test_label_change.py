@@ -22,6 +22,7 @@ from emoseg.config import (
 )
 from emoseg.corpora import Corpus, CorpusOptions, load_corpus
 from emoseg.corpora.base import Song
+from emoseg.corpora.problems import Problem
 from emoseg.corpora.ratings import Rating, RatingRule, RatingsOverTime, Scale, Thresholds
 from emoseg.corpora.segments import load_segments
 from emoseg.corpora.truth import segment_truth
@@ -29,7 +30,7 @@ from emoseg.emotion import AROUSAL, QUADRANTS, VALENCE
 from emoseg.errors import ConfigError, CorpusError, EmosegError
 from emoseg.evaluation import Protocol, evaluate
 from emoseg.evaluation.figure import write_label_change_figure
-from emoseg.evaluation.label_change import measure_label_change
+from emoseg.evaluation.label_change import Share, measure_label_change
 from emoseg.types import Section
 
 SETTINGS = TrainConfig(
@@ -90,6 +91,113 @@ def test_a_scale_keeps_its_middle_and_ends() -> None:
     scale = Scale(1.0, 9.0)
     assert [scale.normalise(x) for x in (1, 5, 9, 6)] == [-1, 0, 1, 0.25]
     assert scale.denormalise(0.25) == 6
+
+
+# --- counting by hand ------------------------------------------------------------------------------------------------
+
+
+def rated_by_hand() -> Corpus:
+    """Return three songs of 8 s with a rating per second, of which the second turns from Q3 to Q4 in its middle."""
+
+    def song(name: str, label: str, valence: list[float], arousal: float) -> Song:
+        over_time = RatingsOverTime(tuple(map(float, range(8))), 1.0, tuple(valence), (arousal,) * 8)
+        return Song(name, Path(name), label, over_time=over_time)
+
+    songs = (
+        song("a", "Q1", [0.5] * 8, 0.5),
+        song("b", "Q3", [-0.4] * 4 + [0.5] * 4, -0.6),
+        song("c", "Q2", [-0.07] * 8, 0.5),
+    )
+    problems = (Problem("error", "row 7 is wrong"), Problem("error", "x.wav is silent", of_audio=True))
+    return Corpus("made", Path("made"), QUADRANTS, songs, problems, rule=RatingRule(QUADRANTS))
+
+
+def test_every_table_is_that_of_the_planted_change() -> None:
+    change = measure_label_change(rated_by_hand(), segment_s=2.0, lengths_s=(4.0, 8.0))
+
+    def counts(shares: tuple[Share, ...]) -> list[tuple[str, int, int]]:
+        return [(share.name, share.windows, share.wrong) for share in shares]
+
+    assert (change.corpus, change.segment_s, change.unit) == ("made", 2.0, "windows of 2 s")
+    assert (change.songs, change.moving) == (3, 1)
+    assert (change.overall.windows, change.overall.wrong) == (12, 2)
+    # The mean of the second song over time is in Q4, unlike its label and two of its windows.
+    assert change.own_mean == Share("own mean", 12, 2)
+    assert change.song_level == Share("songs", 3, 1)
+    assert counts(change.by_class) == [("Q1", 4, 0), ("Q2", 4, 0), ("Q3", 4, 2), ("Q4", 0, 0)]
+    assert counts(change.by_margin) == [
+        ("at least 0", 12, 2),
+        ("at least 0.05", 12, 2),
+        ("at least 0.1", 8, 2),
+        ("at least 0.2", 8, 2),
+        ("at least 0.3", 8, 2),
+    ]
+    assert counts(change.by_length) == [("4 s", 6, 1), ("8 s", 3, 1)]
+    assert change.problems == ("row 7 is wrong",)
+    assert [share.interval is None for share in (*change.by_class, *change.by_margin)] == [True] * 9
+    rng = np.random.default_rng(0)
+    wrong = [np.isin(rng.integers(0, 3, 3), 1).sum() * 2 / 12 for _ in range(1000)]
+    expected = tuple(np.percentile(wrong, [2.5, 97.5]))
+    assert change.overall.interval == pytest.approx(expected)
+    assert change.by_length[0].interval == pytest.approx(expected)
+    lengths = [share.name for share in measure_label_change(rated_by_hand()).by_length]
+    assert lengths == ["1 s", "2 s", "3 s", "5 s", "10 s", "15 s", "30 s"]
+
+
+def test_the_printed_tables_and_the_json_are_complete() -> None:
+    change = measure_label_change(rated_by_hand(), segment_s=2.0, lengths_s=(4.0, 8.0))
+    file = Path(__file__).parent / "data" / "label_change.txt"
+    assert "\n".join(change.lines()) == file.read_text(encoding="utf-8").rstrip("\n")
+    data = change.to_json()
+    assert data.pop("space") == QUADRANTS.to_json()
+    assert data["overall"] == {
+        "name": "all",
+        "windows": 12,
+        "wrong": 2,
+        "rate": pytest.approx(1 / 6),
+        "interval": list(change.overall.interval or ()),
+    }
+    assert data["by_class"][3] == {"name": "Q4", "windows": 0, "wrong": 0, "rate": None, "interval": None}
+    assert (data["own_mean"]["wrong"], data["song_level"]["wrong"]) == (2, 1)
+    assert [len(data[key]) for key in ("by_class", "by_distance", "by_length")] == [4, 5, 2]
+    assert {key: data[key] for key in ("schema", "corpus", "segment_s", "songs", "problems")} == {
+        "schema": "emoseg.label-noise/1",
+        "corpus": "made",
+        "segment_s": 2.0,
+        "songs": 3,
+        "problems": ["row 7 is wrong"],
+    }
+    assert data["songs_with_several_emotions"] == 1
+
+
+def test_the_figure_shows_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = pytest.importorskip("matplotlib.figure")
+    kept: list[Any] = []
+    monkeypatch.setattr(figure.Figure, "savefig", lambda self, *_, **__: kept.append(self))
+    change = measure_label_change(rated_by_hand(), segment_s=2.0, lengths_s=(4.0, 8.0))
+    write_label_change_figure(change, tmp_path / "figure.png")
+    by_length, by_label, by_distance = kept[0].axes
+    assert list(by_length.lines[0].get_xdata()) == [4.0, 8.0]
+    assert list(by_length.lines[0].get_ydata()) == pytest.approx([100 / 6, 100 / 3])
+    low, high = change.by_length[1].interval or (0, 0)
+    corners = by_length.collections[0].get_paths()[0].vertices
+    assert {tuple(point) for point in corners.tolist()} >= {(8.0, 100 * low), (8.0, 100 * high)}
+    # Q4 has no window.
+    assert [text.get_text() for text in by_label.get_xticklabels()] == ["Q1", "Q2", "Q3"]
+    assert [bar.get_height() for bar in by_label.patches] == [0, 0, 50]
+    assert [text.get_text() for text in by_label.texts] == ["0.0", "0.0", "50.0"]
+    assert [text.get_text() for text in by_distance.get_xticklabels()] == ["0", "0.05", "0.1", "0.2", "0.3"]
+    assert [bar.get_height() for bar in by_distance.patches] == pytest.approx([100 / 6, 100 / 6, 25, 25, 25])
+    assert [panel.get_xlabel() for panel in kept[0].axes] == [
+        "segment length (s)",
+        "song's label",
+        "least distance from both axes",
+    ]
+    largest = max(share.interval[1] for share in change.by_length if share.interval)
+    assert by_length.get_ylim() == pytest.approx((0, 112 * max(largest, 0.5)))
+    assert by_length.get_ylabel() == "wrong inherited labels (%)"
+    title = f"made, 3 songs, windows of 2 s, space 4q\n{QUADRANTS.rule}".rstrip()
+    assert kept[0].get_suptitle() == title
 
 
 # --- counting --------------------------------------------------------------------------------------------------------
