@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 corpus="4q:${EMOSEG_DATA:?set it to the folder that holds MER_audio_taffc_dataset}/MER_audio_taffc_dataset"
-bundled=../../src/emoseg/bundled
+bundled=../../src/emoseg/analysis/bundled
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

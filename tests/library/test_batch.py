@@ -837,7 +837,7 @@ def test_a_process_that_does_not_start_is_replaced(
         (
             does_one_song_and_never_starts_again,
             4,
-            "3 processes in a row failed to start; the last one: MemoryError: no room",
+            "3 processes in a row could not be started; the last one: MemoryError: no room",
         ),
         (has_no_model_after_one_song, 2, "model: was altered"),
     ],

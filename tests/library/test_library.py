@@ -88,7 +88,8 @@ def make_library(
             )
             for path, (course, artist, sure) in songs.items()
         ]
-        manifest.record(done)
+        for outcome in done:
+            manifest.record(outcome)
         if finished:
             update_tables(manifest, final=True)
     return out

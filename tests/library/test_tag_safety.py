@@ -21,9 +21,11 @@ from made import RATE, tone
 
 from emoseg.emotion import QUADRANTS
 from emoseg.errors import AudioError
-from emoseg.system.files import file_checksum
+from emoseg.library import run_batch
+from emoseg.system.files import checksum
 from emoseg.tags import (
     SongFacts,
+    TagPlan,
     TagProcess,
     UndoFile,
     containers,
@@ -274,7 +276,7 @@ def test_odd_names_work(song: Path, undo: UndoFile, name: str) -> None:
 
 def test_a_file_with_several_names_is_left_alone(song: Path, undo: UndoFile) -> None:
     song.with_name("other.flac").hardlink_to(song)
-    assert refusal(song, undo) == "has 2 names (hard links) that would part; left alone"
+    assert refusal(song, undo) == "has 2 names (hard links), of which one alone would change; left alone"
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_line(
@@ -444,7 +446,6 @@ def test_what_is_no_undo_file_is_one_line(tmp_path: Path) -> None:
 
 def forged(line: bytes, **changes: Any) -> bytes:
     """Return a line with other values and the right checksum."""
-    from emoseg.tags.undo import _checksum
 
     told = json.loads(line)
     del told["checksum"]
@@ -455,7 +456,7 @@ def forged(line: bytes, **changes: Any) -> bytes:
             holder = holder[part]
         holder[field] = value
     start = json.dumps(told).encode()[:-1]
-    return start + f', "checksum": "{_checksum(start)}"}}\n'.encode()
+    return start + f', "checksum": "{checksum(start)}"}}\n'.encode()
 
 
 def packed_bomb() -> str:
@@ -520,13 +521,12 @@ def test_a_forged_line_is_told_and_skipped(honest: bytes, tmp_path: Path, change
 
 @on_linux
 def test_lines_that_would_fill_the_memory_do_not(honest: bytes, tmp_path: Path) -> None:
-    from emoseg.tags.undo import _checksum
 
     file = tmp_path / "undo.jsonl"
     with file.open("wb") as out:
         for middle in (b"[" * 5_000_000, b"[]," * 5_000_000, b'"' + b"x" * 20_000_000 + b'"', b"9" * 20_000_000):
             start = b'{"schema": "emoseg.tag-undo/2", "path": ' + middle
-            out.write(start + f', "checksum": "{_checksum(start)}"}}\n'.encode())
+            out.write(start + f', "checksum": "{checksum(start)}"}}\n'.encode())
         out.write(honest)
         out.truncate(out.tell() + (1 << 30))  # a line of a gigabyte
     code = (
@@ -544,10 +544,10 @@ def test_lines_that_would_fill_the_memory_do_not(honest: bytes, tmp_path: Path) 
 
 def aimed(honest: bytes, target: Path, new: bytes) -> bytes:
     """Return a line that would write `new` over a file, all checksums right."""
-    from emoseg.tags.undo import _checksum, packed
+    from emoseg.tags.undo import packed
 
-    found = {"checksum": _checksum(target.read_bytes()), "size": target.stat().st_size}
-    old = {"checksum": _checksum(new), "size": len(new), "mtime_ns": 0}
+    found = {"checksum": checksum(target.read_bytes()), "size": target.stat().st_size}
+    old = {"checksum": checksum(new), "size": len(new), "mtime_ns": 0}
     return forged(honest, path=str(target), old=old, new=found, stretches=packed(b""), rest=packed(new))
 
 
@@ -587,16 +587,20 @@ def test_a_folder_that_is_no_library_is_not_touched(song: Path, undo: UndoFile, 
     assert list(other.iterdir()) == []
 
 
-def test_a_library_takes_no_note_of_a_file_that_was_edited_since(song: Path) -> None:
-    noted: list[str] = []
-    root = SimpleNamespace(root=str(song.parent))
-    manifest: Any = SimpleNamespace(settings=root, touch=lambda path, file, content: noted.append(path))
-    content = file_checksum(song)
-    run._note(manifest, song, content)
-    assert noted == ["song.flac"]
-    append(song)
-    run._note(manifest, song, content)
-    assert noted == ["song.flac"]
+def test_a_file_that_was_edited_after_tagging_is_analysed_again(
+    song: Path, undo: UndoFile, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written_and_edited(plan: TagPlan, undo: UndoFile, **options: Any) -> str:
+        content = write_tags(plan, undo, **options)
+        append(plan.path)
+        return content
+
+    library = tmp_path / "library"
+    run_batch(song.parent, library, model=model, workers=1, quiet=True)
+    monkeypatch.setattr(run, "write_tags", written_and_edited)
+    (tagged,) = run.tag_files(run.Source([], library=library), undo=undo)
+    assert tagged.error is None
+    assert run_batch(song.parent, library, model=model, workers=1, quiet=True).changes.changed == 1
 
 
 # --- another program edits the file meanwhile ------------------------------------------------------------------------
@@ -773,7 +777,7 @@ def killed(*arguments: str | Path) -> None:
 
 def source_of(song: Path) -> Any:
     """Return what stands for a `Source` with one song."""
-    return SimpleNamespace(library=None, space=QUADRANTS, paths=[song], unlisted={}, facts=lambda path: FACTS)
+    return SimpleNamespace(library=None, space=QUADRANTS, paths=[song], failures=[], facts=lambda path: FACTS)
 
 
 @pytest.mark.parametrize(

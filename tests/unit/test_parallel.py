@@ -1,4 +1,4 @@
-"""Processes end with the one that started them, and what goes wrong in one is told in one line."""
+"""Processes end with the process that started them, and what goes wrong in one of them is one line."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from emoseg.errors import AudioError, ConfigError, EmosegError, MissingExtraError
-from emoseg.system.parallel import Start, run_parallel
+from emoseg.system.parallel import Loss, Start, run_parallel
 
 
 def doubling(offset: int) -> Callable[[int], int]:
@@ -59,6 +60,72 @@ def test_errors_arrive_as_they_were_raised(workers: int) -> None:
 def test_a_killed_process_is_one_line() -> None:
     with pytest.raises(EmosegError, match=r"a process ended suddenly \(killed"):
         list(run_parallel(range(5), Start(failing, ("kill",)), workers=2))
+
+
+def troubled() -> Callable[[int], int]:
+    def work(number: int) -> int:
+        if number == 2:
+            os._exit(7)
+        if number == 3:
+            time.sleep(600)
+        return number
+
+    return work
+
+
+def lost(item: object, loss: Loss) -> str:
+    return f"{item} {loss.kind}: {loss.words}"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_item_that_ends_its_process_or_takes_too_long_is_given_up(workers: int) -> None:
+    def limit_s(item: int) -> float:
+        return 1.0 if item == 3 else 60.0
+
+    found = dict(run_parallel(range(6), Start(troubled), workers=workers, on_loss=lost, limit_s=limit_s))
+    assert found == {
+        0: 0,
+        1: 1,
+        2: "2 crashed: ended its process twice (status 7)",
+        3: "3 timeout: given up after 1 s",
+        4: 4,
+        5: 5,
+    }
+
+
+def test_items_are_taken_as_processes_become_free() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    with closing(run_parallel(items(), Start(doubling, (0,)), workers=2)) as found:
+        next(found)
+    assert len(taken) < 10
+
+
+SCRIPT = """
+import operator
+from emoseg.system.parallel import Start, run_parallel
+print(sorted(run_parallel(["ab", "cd"], Start(operator.itemgetter, (0,)), workers=2)))
+"""
+
+
+def test_a_script_without_a_guard_is_told_why_it_fails(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    words = "a script that uses several processes must make its calls below 'if __name__ == \"__main__\":'"
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("emoseg.errors.EmosegError: 3 processes in a row could not be started; the last one: ")
+    assert last.endswith(words)
+    imports, call = SCRIPT.rsplit("\n", 2)[:2]
+    script.write_text(f'{imports}\nif __name__ == "__main__":\n    {call}\n')
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[(0, 'a'), (1, 'c')]\n"
 
 
 def napping(folder: Path) -> Callable[[int], int]:
@@ -130,8 +197,8 @@ def dying(folder: str) -> Callable[[str], str]:
 def test_an_item_that_ends_its_process_is_tried_once_more_and_then_has_the_callers_result(tmp_path: Path) -> None:
     items = ["a", "once", "twice", "b", "c"]
     start = Start(dying, (str(tmp_path),))
-    found = dict(run_parallel(iter(items), start, workers=2, on_death=lambda item, cause: f"{item}: {cause}"))
-    assert found == {0: "A", 1: "ONCE", 2: "twice: status 7", 3: "B", 4: "C"}
+    found = dict(run_parallel(iter(items), start, workers=2, on_loss=lambda item, loss: f"{item}: {loss.words}"))
+    assert found == {0: "A", 1: "ONCE", 2: "twice: ended its process twice (status 7)", 3: "B", 4: "C"}
 
 
 def test_without_a_result_for_it_a_death_is_an_error(tmp_path: Path) -> None:
@@ -139,6 +206,7 @@ def test_without_a_result_for_it_a_death_is_an_error(tmp_path: Path) -> None:
         list(run_parallel(["a", "twice"], Start(dying, (str(tmp_path),)), workers=2))
 
 
-def test_a_process_that_cannot_start_is_an_error_that_names_the_guard() -> None:
-    with pytest.raises(EmosegError, match=r"before it was ready \(status 5\); .*__main__"):
-        list(run_parallel(["a", "b"], Start(os._exit, (5,)), workers=2, on_death=lambda *_: None))
+def test_processes_that_never_become_ready_end_the_run() -> None:
+    words = r"3 processes in a row could not be started; .* it ended before it was ready \(status 5\)$"
+    with pytest.raises(EmosegError, match=words):
+        list(run_parallel(["a", "b"], Start(os._exit, (5,)), workers=2, on_loss=lost))

@@ -98,7 +98,7 @@ def test_a_damaged_note_is_told_and_the_run_begins_anew(folder: Path, damage: Ca
     with unfinished(folder):
         with pytest.warns(EmosegWarning) as told:
             claim(folder, SETTINGS, what="run")
-        assert [str(w.message) for w in told] == [f"{marker}: is damaged; the unfinished run begins anew"]
+        assert [str(w.message) for w in told] == [f"{marker}: is damaged; the unfinished run starts again"]
         assert marker.read_text() == SETTINGS
         assert not kept.exists()
         claim(folder, SETTINGS, what="run")
@@ -107,7 +107,7 @@ def test_a_damaged_note_is_told_and_the_run_begins_anew(folder: Path, damage: Ca
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / ".model.unfinished").write_text("a file")
     with (
-        pytest.raises(EmosegError, match=r"\.model\.unfinished: cannot be made: File exists"),
+        pytest.raises(EmosegError, match=r"\.model\.unfinished: cannot be created: File exists"),
         unfinished(unfinished_folder(tmp_path / "model")),
     ):
         pass

@@ -13,7 +13,7 @@ from emoseg.analysis.model_folder import DEFAULT_MODEL, ModelFolder
 from emoseg.audio.find import find_recordings
 from emoseg.audio.sources import Source, is_array, is_encoded, portable, source_name
 from emoseg.errors import AudioError, ConfigError, EmosegError, ModelError
-from emoseg.system.parallel import ONE_THREAD, Start, run_parallel
+from emoseg.system.parallel import ONE_THREAD, Loss, Start, run_parallel
 from emoseg.types import Analysis, AnalysisFailure
 
 
@@ -141,7 +141,7 @@ def _results(
     start = Start(_set_up, (analyzer,), environment=ONE_THREAD)
     waiting: dict[int, Analysis | AnalysisFailure] = {}
     following = 0
-    found = run_parallel(jobs, start, workers=min(workers, len(sources)) or 1, on_death=_died)
+    found = run_parallel(jobs, start, workers=min(workers, len(sources)) or 1, on_loss=_lost)
     for done, (index, result) in enumerate(found, start=1):
         waiting[index] = result
         if on_progress is not None:
@@ -167,5 +167,5 @@ def _set_up(analyzer: Analyzer) -> Callable[[_Job], Analysis | AnalysisFailure]:
     return work
 
 
-def _died(job: _Job, cause: str) -> AnalysisFailure:
-    return AnalysisFailure(job.name, "crashed", f"{job.name}: ended its process twice ({cause})")
+def _lost(job: _Job, loss: Loss) -> AnalysisFailure:
+    return AnalysisFailure(job.name, loss.kind, f"{job.name}: {loss.words}")

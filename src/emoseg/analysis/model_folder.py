@@ -11,7 +11,6 @@ is read later is checked by `load_model`. What the checksums show is that a copy
 
 from __future__ import annotations
 
-import hashlib
 import os
 import unicodedata
 from collections.abc import Mapping
@@ -33,7 +32,7 @@ from emoseg.errors import ConfigError, ModelError
 from emoseg.frontends import build_frontend
 from emoseg.song.file import song_model_from_arrays
 from emoseg.song.model import SongModel
-from emoseg.system.files import file_checksum, remove_leftovers, work_folder
+from emoseg.system.files import checksum, file_checksum, remove_leftovers, work_folder
 from emoseg.types import Float64
 
 if TYPE_CHECKING:
@@ -393,7 +392,7 @@ def _content(root: Path, name: str) -> bytes:
 def _checked_content(root: Path, name: ModelFile, config: ModelConfig) -> bytes:
     """Return the content of a file of the folder, after a check of its checksum."""
     content = _content(root, name)
-    _check_sum(root, name, config, hashlib.blake2b(content, digest_size=16).hexdigest())
+    _check_sum(root, name, config, checksum(content))
     return content
 
 

@@ -1,8 +1,9 @@
-"""Every recording beneath a folder, found once, whatever links there are.
+"""The search for recordings in folders; all commands use it, so they all find the same recordings.
 
-Folders may be nested to any depth and may be reached through links: each real folder is visited once, under its own
-path where it has one beneath the root, and else under the first link in the order of paths. Names that begin with a dot
-are left out. `find_recordings` gives their paths, `scan_folder` also what tells whether they changed.
+Folders may be nested to any depth and may be reached through links. Each real folder is visited once: under its own
+path if it lies below the root, else under the first link in the order of paths. Names that begin with a dot are left
+out. `scan_folder` returns the recordings with their sizes and times, `find_recordings` only their paths, and
+`find_sources` the recordings that a list of files and folders stands for.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ AUDIO_SUFFIXES: frozenset[str] = frozenset((
     ".mp2", ".mp3", ".mpc", ".oga", ".ogg", ".opus", ".snd", ".tta", ".w64", ".wav", ".wave", ".wma", ".wv",
 ))
 # fmt: on
-"""Lower-case suffixes of the files that are taken for recordings, whatever their case."""
+"""Suffixes of recordings, in lower case; files are recognised whatever the case of their suffix."""
 
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A recording: its path below the root with ``/`` between the parts, and what tells whether it changed."""
+    """A recording: its path below the root with ``/`` between the parts, its size in bytes, its modification time."""
 
     path: str
     size: int
@@ -36,10 +37,10 @@ class FoundFile:
 
 @dataclass
 class Scan:
-    """What lies beneath a folder.
+    """The recordings below a folder.
 
-    `unlisted` are the folders that could not be listed, below the root, with the system's words: nothing is known of
-    what they hold.
+    `unlisted` maps the path of each folder that could not be listed to the words of the system. Its recordings are
+    unknown.
     """
 
     files: list[FoundFile] = field(default_factory=list)
@@ -47,12 +48,12 @@ class Scan:
 
 
 def find_recordings(root: Path) -> list[Path]:
-    """Return the paths of all recordings beneath `root`, sorted.
+    """Return the paths of all recordings below `root`, sorted.
 
     Raises
     ------
     AudioError
-        `root` is no folder (``"missing"``), or a folder in it cannot be listed (``"unreadable"``).
+        `root` is not a folder (``"missing"``), or a folder in it cannot be listed (``"unreadable"``).
     """
     try:
         scan = scan_folder(root)
@@ -64,10 +65,10 @@ def find_recordings(root: Path) -> list[Path]:
 
 
 def find_sources(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str | AnalysisFailure]:
-    """Yield the path of each recording that is meant, where a folder stands for all recordings beneath it.
+    """Yield the path of each recording, where a folder stands for all recordings below it.
 
-    A path that is no folder is yielded as it is, whether or not there is such a file. A folder that cannot be listed,
-    or holds no recording, becomes a failure (``"unreadable"``, ``"empty"``).
+    A path that is not a folder is yielded as it is, even if there is no such file. A folder that cannot be listed gives
+    a failure of the kind ``"unreadable"``, and one without recordings a failure of the kind ``"empty"``.
     """
     for given in paths:
         path = os.fspath(given)
@@ -90,21 +91,21 @@ def find_sources(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str | Anal
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # a path that cannot be searched, or can be no path; whoever reads it says why
+    except (OSError, ValueError):  # reading such a path as a recording says why
         return False
 
 
 def scan_folder(root: Path) -> Scan:
-    """Find all recordings beneath `root`, sorted by path.
+    """Return all recordings below `root`, sorted by path.
 
     Raises
     ------
     ConfigError
-        `root` is no folder, or cannot be listed.
+        `root` is not a folder, or cannot be listed.
     """
     try:
         listable = root.is_dir()
-    except OSError as error:  # a path that cannot be searched, or is too long
+    except OSError as error:  # such as a path that is too long
         raise ConfigError(f"{root}: cannot be read: {error.strerror}") from error
     if not listable:
         raise ConfigError(f"{root}: no such folder")
@@ -123,9 +124,9 @@ def scan_folder(root: Path) -> Scan:
 
 
 def _walk(root: Path, start: str, seen: set[tuple[int, int]], scan: Scan, links: list[str]) -> None:
-    """Visit the real folders beneath `start`; add linked folders to `links`, to be visited after all real ones."""
+    """Visit the real folders below `start`, and add linked folders to `links`, to be visited after all real ones."""
     folders = [start]
-    while folders:  # not recursive: the depth of folders is not bounded by that of Python's stack
+    while folders:  # not recursive, because folders may be nested deeper than Python's stack
         folder = folders.pop()
         try:
             status = (root / folder).stat()
@@ -152,13 +153,13 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # such as a link to itself: if it has a recording's name, analysing it says so
+    except OSError:  # such as a link to itself; if it has the name of a recording, analysing it says so
         return False
 
 
 def _found(path: str, entry: os.DirEntry[str]) -> FoundFile:
     try:
         status = entry.stat()
-    except OSError:  # a link to nowhere: analysing it says so
+    except OSError:  # a link to nothing; analysing it says so
         return FoundFile(path, 0, 0)
     return FoundFile(path, status.st_size, modified_ns(status))

@@ -1,4 +1,4 @@
-"""What a library holds, for reading: its tables as the manifest has them, and the files behind the songs."""
+"""The contents of a library, for reading: its tables, its failures, and the files of its songs."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from emoseg.types import AnalysisFailure
 
 @dataclass(frozen=True)
 class Contents:
-    """A library at one moment.
+    """The contents of a library at one moment.
 
     Parameters
     ----------
     out : Path
     settings : Settings
     counts : dict of str to int
-        Songs in each state; ``done`` counts those in the tables or waiting for them.
+        Number of songs in each state; ``done`` counts songs in the tables and songs that wait for them.
     waiting : int
-        Songs that are done, but not in the tables, because a batch was interrupted.
+        Number of songs that are done but not in the tables, because a batch was interrupted.
     parts : tuple of Part
     failures : tuple of AnalysisFailure
+        Paths are below the root.
     paths : dict of str to str
-        The path of each song below the root, in the form that opens its file.
+        The path of each song below the root, by its id, as the file system needs it.
     """
 
     out: Path
@@ -58,7 +59,7 @@ class Contents:
         return EmotionSpace.from_json(self.settings.space)
 
     def file(self, song_id: str) -> Path:
-        """Return the file of a song that is in the tables.
+        """Return the path of the file of a song.
 
         Raises
         ------
@@ -70,12 +71,12 @@ class Contents:
         return self.root / self.paths[song_id]
 
     def table(self, name: str) -> Any:
-        """Return a table as a pyarrow data set, read as it is used; see `reading`.
+        """Return a table as a pyarrow data set, whose rows are read when they are used; see `reading`.
 
         Raises
         ------
         EmosegError
-            A file of it is missing or damaged.
+            A file of the table is missing or damaged.
         """
         self.require_parts(name)
         schema = schemas(self.space)[name]
@@ -85,7 +86,7 @@ class Contents:
         return pa.dataset.dataset(files, schema=schema, format="parquet")
 
     def require_parts(self, *names: str) -> None:
-        """Check the files of tables, by default of both, against the checksums in the manifest.
+        """Check the files of the named tables, by default of both, against the checksums in the manifest.
 
         Raises
         ------
@@ -98,12 +99,17 @@ class Contents:
 
     @contextmanager
     def reading(self, *errors: type[Exception]) -> Iterator[None]:
-        """Tell in one line what goes wrong while rows are read: a file may be lost after `table` has checked it.
+        """Turn errors of reading rows in the block into one of emoseg's: a file may be lost after `table` checked it.
 
         Parameters
         ----------
         *errors : type
-            Exceptions of the library that reads, beside those of pyarrow.
+            Exceptions of the reading library, in addition to those of pyarrow.
+
+        Raises
+        ------
+        EmosegError
+            A row cannot be read.
         """
         try:
             yield
@@ -112,7 +118,7 @@ class Contents:
             raise EmosegError(f"{self.out}: cannot be read: {one_line(str(error))}") from error
 
     def songs(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Yield the file and the row of each song, sorted by path.
+        """Yield the path of the file and the row of each song, sorted by path.
 
         Raises
         ------
@@ -126,12 +132,12 @@ class Contents:
 
 
 def read_contents(out: Path) -> Contents:
-    """Read what a library holds.
+    """Return the contents of a library.
 
     Raises
     ------
     EmosegError
-        `out` is no library of this version, or its manifest is damaged.
+        `out` is not a library of this version, or its manifest is damaged.
     """
     try:
         with closing(Manifest.open(out)) as manifest, manifest.snapshot():

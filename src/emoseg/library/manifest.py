@@ -340,11 +340,10 @@ class Manifest:
         files = [value for name in (SONGS, SEGMENTS) for value in (part.files[name].size, part.files[name].checksum)]
         self._db.execute("INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?)", (part.number, part.songs, *files))
 
-    def record(self, outcomes: Iterable[AnalysisOutcome]) -> None:
-        """Store the outcomes of jobs."""
+    def record(self, outcome: AnalysisOutcome) -> None:
+        """Store the outcome of a job."""
         with self.transaction() as db:
-            for outcome in outcomes:
-                self._record(db, outcome)
+            self._record(db, outcome)
 
     def touch(self, path: str, file: FoundFile, content: str) -> None:
         """Record the new state of a file whose tags emoseg wrote, so that the song is not analysed again."""

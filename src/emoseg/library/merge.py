@@ -1,4 +1,4 @@
-"""Shards of a library, each made by a process or machine of its own, put together into one."""
+"""The libraries of several shards, each made by a process or machine of its own, merged into one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from emoseg.system.names import valid_text
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What a merged library holds; `missing` are the shards that were not given."""
+    """Numbers of recordings in a merged library, and the shards that were not given (`missing`)."""
 
     songs: int
     failed: int
@@ -37,21 +37,21 @@ class MergeReport:
 
 
 def merge(out: Path, libraries: Sequence[Path]) -> MergeReport:
-    """Put libraries of the same folder, model and hop together; nothing in them is changed.
+    """Merge libraries of the same folder, model and hop into a new one; the libraries stay as they are.
 
-    The result is a library like one made without shards, and can be gone on with.
+    The result equals a library made without shards, and `run_batch` can continue it.
 
     Parameters
     ----------
     out : Path
-        The library to make; must not exist or be empty.
+        The new library; must not exist or be empty.
     libraries : sequence of Path
 
     Raises
     ------
     EmosegError
-        Two libraries hold the same recording or were made in different ways, one is damaged or at work, or the disk
-        refuses.
+        Two libraries hold the same recording or were made with different settings, a library is damaged or in use, or
+        the disk cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: exists already; --merge makes a new library")
@@ -100,7 +100,7 @@ def _merge_into(work: Path, sources: list[Manifest]) -> MergeReport:
 
 
 def _add(merged: Manifest, source: Manifest, sources: list[Manifest]) -> None:
-    """Copy everything of one library; parts get new numbers."""
+    """Copy all songs and parts of a library; parts get new numbers."""
     if damaged := source.damaged_rows():
         file = source.out / MANIFEST_FILE
         raise EmosegError(f"{file}: the results of {len(damaged)} songs in it are damaged; 'emoseg batch' repairs it")

@@ -1,6 +1,6 @@
-"""The parts of the tables, kept in line with the manifest.
+"""The parts of the tables, kept consistent with the manifest.
 
-Parts are never changed: new ones take the place of old ones, in the transaction of the manifest that names them.
+Parts are never changed: a new part replaces old ones in the transaction of the manifest that names it.
 """
 
 from __future__ import annotations
@@ -31,29 +31,33 @@ PART_SONGS = 512
 
 
 def repair(manifest: Manifest) -> None:
-    """Forget results that are damaged or lost, so that their songs are done again; tell each in a line.
+    """Forget results that are damaged or lost, so that their songs are analysed again, with one warning for each.
 
-    Files of parts that do not count, because a run was killed before it recorded them, are removed.
+    Files of parts that the manifest does not name are removed: a run was killed before it recorded them.
     """
     lost = []
     for part in manifest.parts():
         if problem := part_problem(manifest.out, part):
-            warnings.warn(f"{problem}; its songs are done again", EmosegWarning, stacklevel=2)
+            warnings.warn(f"{problem}; its songs are analysed again", EmosegWarning, stacklevel=2)
             lost.append(part.number)
     damaged = manifest.damaged_rows()
     if damaged:
         file = manifest.out / MANIFEST_FILE
-        told = f"{file}: the results of {len(damaged)} songs in it are damaged; these songs are done again"
+        told = f"{file}: the results of {len(damaged)} songs in it are damaged; these songs are analysed again"
         warnings.warn(told, EmosegWarning, stacklevel=2)
     manifest.forget(parts=lost, waiting=damaged)
     remove_orphans(manifest.out, {part.number for part in manifest.parts()})
 
 
 def update_tables(manifest: Manifest, *, final: bool) -> None:
-    """Write the songs that wait into parts, and replace parts with rows that no longer count.
+    """Write the songs that wait into parts, and replace parts that have outdated rows.
 
-    While a batch runs, this does something only when `PART_SONGS` songs wait; `final` leaves nothing waiting, and joins
-    small parts.
+    Parameters
+    ----------
+    manifest : Manifest
+    final : bool
+        Write all songs that wait, and join small parts. Otherwise, while a batch runs, nothing is done until
+        `PART_SONGS` songs wait.
     """
     waiting = manifest.waiting()
     if not final and len(waiting) < PART_SONGS:
@@ -66,7 +70,7 @@ def update_tables(manifest: Manifest, *, final: bool) -> None:
     for i in range(0, whole, PART_SONGS):
         _replace(manifest, [], waiting[i : i + PART_SONGS])
     rest = waiting[whole:] if final else []
-    while len(small) > 2:  # a few at a time, so that memory is bounded
+    while len(small) > 2:  # two at a time, so that memory is bounded
         _replace(manifest, small[:2], [])
         small = small[2:]
     if rest or len(small) > 1 or stale & set(small):
@@ -74,7 +78,7 @@ def update_tables(manifest: Manifest, *, final: bool) -> None:
 
 
 def _replace(manifest: Manifest, old: list[int], waiting: list[str]) -> None:
-    """Write one part with the rows of old parts that still count and of songs that wait; drop the old parts."""
+    """Write one part with the rows of songs that wait and the valid rows of old parts; remove the old parts."""
     wanted = schemas(manifest.space)
     rows: dict[str, list[Any]] = {name: [schema.empty_table()] for name, schema in wanted.items()}
     gone: dict[str, dict[str, bytes]] = {}

@@ -1,6 +1,6 @@
-"""A whole library of recordings, analysed once each: resumable, sharded, honest about failures.
+"""The analysis of a whole collection of recordings into a library, which can be interrupted at any moment.
 
-The output folder holds ``manifest.sqlite`` (see `manifest`), the tables ``songs/part-*.parquet`` and
+The library holds ``manifest.sqlite`` (see `manifest`), the tables ``songs/part-*.parquet`` and
 ``segments/part-*.parquet``, and ``failures.csv``.
 """
 
@@ -35,15 +35,30 @@ from emoseg.system.progress import Progress, progress
 from emoseg.types import AnalysisFailure
 
 FAILURES_FILE = "failures.csv"
-# Bytes per second of sound, until the first files of a kind have been read; used for the time left alone.
+# Bytes per second of sound of files not yet read; only the estimate of the remaining time uses them.
 _TYPICAL_RATES = {".wav": 176e3, ".aif": 176e3, ".aiff": 176e3, ".flac": 1e5, ".opus": 14e3, ".mp3": 25e3}
 
 
 @dataclass(frozen=True)
 class BatchReport:
-    """What a batch did, and what its library holds now.
+    """The result of a batch.
 
-    `analysed` and `audio_s` are of this run; `done`, `failed` and `gone` count the library.
+    Parameters
+    ----------
+    out : Path
+        The library.
+    changes : Changes
+        What changed in the folder since the last run.
+    analysed : int
+        Number of recordings that this run analysed.
+    audio_s : float
+        Seconds of sound in them.
+    done, gone : int
+        Numbers of recordings in the library that are analysed, and whose files vanished.
+    failures : tuple of AnalysisFailure
+        Recordings of the library that could not be analysed; paths are below the root.
+    unlisted : tuple of str
+        One line per folder that could not be listed.
     """
 
     out: Path
@@ -57,7 +72,7 @@ class BatchReport:
 
     @property
     def complete(self) -> bool:
-        """Whether everything that was asked for is in the tables."""
+        """Whether all recordings are in the tables."""
         return not self.failures and not self.unlisted
 
     def summary(self) -> str:
@@ -69,10 +84,10 @@ class BatchReport:
         return f"{self.out}: {', '.join(held)}; {did}; {self.changes.new} were new, {self.changes.changed} changed"
 
     def problems(self, *, most: int) -> list[str]:
-        """Return a line for each failure, `most` at most, and one that says where the others are."""
+        """Return one line per failure, at most `most`, and a line that says where the others are listed."""
         lines = [*(valid_text(line) for line in self.unlisted), *(f.message for f in self.failures)]
         if len(lines) > most:
-            lines[most:] = [f"... and {len(lines) - most} more: {self.out / FAILURES_FILE} has all"]
+            lines[most:] = [f"... and {len(lines) - most} more: {self.out / FAILURES_FILE} lists all"]
         return lines
 
     def to_json(self) -> dict[str, Any]:
@@ -107,34 +122,35 @@ def run_batch(
     retry: bool = False,
     quiet: bool = False,
 ) -> BatchReport:
-    """Analyse every recording beneath a folder that is not yet in the library, or has changed.
+    """Analyse every recording below a folder that is not yet in the library or has changed.
 
     Parameters
     ----------
     root : Path
         Folder of recordings.
     out : Path
-        The library: made if it does not exist, else gone on with.
+        The library; made if it does not exist, else continued.
     model : Path
         Model folder.
     hop_s : float, optional
-        Distance of segments; default the model's.
+        Seconds from the start of one segment to the next; default the model's.
     workers : int, optional
-        Processes; default the number of cores. Results do not depend on it.
+        Number of processes; default the number of cores. Results do not depend on it. A script must make this call
+        below ``if __name__ == "__main__":``, because every process imports the script.
     shard : Shard, optional
-        The share of the recordings to be done; default all.
+        The share of the recordings to analyse; default all.
     timeout_s : float, optional
-        Time for one recording; default 300 s and 30 s more for each megabyte.
+        Most seconds for one recording; default 300 s, and 30 s more per megabyte.
     retry : bool
-        Try again what failed, though the files have not changed.
+        Also try recordings that failed and have not changed since.
     quiet : bool
-        No progress.
+        Show no progress.
 
     Raises
     ------
     EmosegError
-        The folder, the model or the library cannot be used, another process is at work on it, or the disk is full.
-        What was done until then is kept.
+        The folder, the model or the library cannot be used, another process uses the library, the processes cannot be
+        started, or the disk is full. All results until then are kept.
     """
     limit = TimeLimit(timeout_s)
     loaded = Analyzer(model, hop_s=hop_s).model
@@ -188,7 +204,7 @@ def _scan(root: Path, shard: Shard | None) -> Scan:
 
 @contextmanager
 def writing(out: Path) -> Iterator[None]:
-    """Turn what the disk refuses into one line that names the library."""
+    """Turn errors of writing in the block into one line that names the library."""
     try:
         yield
     except (sqlite3.Error, pa.ArrowException) as error:
@@ -198,8 +214,8 @@ def writing(out: Path) -> Iterator[None]:
 
 
 def _open_manifest(out: Path, settings: Settings) -> Manifest:
-    """Open the manifest; make a new one where there is none, or where it is damaged."""
-    manifest = _sound_manifest(out)
+    """Return the open manifest; it is new if there is none, or if it is damaged."""
+    manifest = _intact_manifest(out)
     if manifest is None:
         return Manifest.create(out, settings)
     if difference := settings_difference(manifest.settings, settings):
@@ -208,8 +224,8 @@ def _open_manifest(out: Path, settings: Settings) -> Manifest:
     return manifest
 
 
-def _sound_manifest(out: Path) -> Manifest | None:
-    """Return the manifest of a library if it is sound; tell in a line what is wrong with another, and set it aside."""
+def _intact_manifest(out: Path) -> Manifest | None:
+    """Return the manifest of a library if it is intact; rename a damaged one, with a warning."""
     file = out / MANIFEST_FILE
     again = "the library is made again from the recordings"
     try:
@@ -232,7 +248,7 @@ def _sound_manifest(out: Path) -> Manifest | None:
 
 
 def settings_difference(ours: Settings, theirs: Settings) -> str | None:
-    """Say in what two settings differ that must not; None where they agree."""
+    """Return the difference of two settings that must be equal, in words; None if they are equal."""
     if ours.root != theirs.root:
         return f"from the folder {valid_text(ours.root)}, not {valid_text(theirs.root)}"
     if ours.model != theirs.model:
@@ -251,28 +267,28 @@ def _shard_words(shard: str) -> str:
 def _refuse_empty(root: Path, scan: Scan, manifest: Manifest) -> None:
     # A lost manifest knows nothing, but its parts are still there.
     if not scan.files and (manifest.counts()["done"] or part_files(manifest.out)):
-        raise ConfigError(f"{root}: holds no recordings, but the library does: is the drive there?")
+        raise ConfigError(f"{root}: holds no recordings, but the library does: is the drive connected?")
 
 
 def _analyse_jobs(manifest: Manifest, setup: Setup, workers: int, limit: TimeLimit, quiet: bool) -> tuple[int, float]:
-    """Do all jobs of the manifest; return the number of recordings analysed and their seconds."""
+    """Do all jobs of the manifest; return the number of analysed recordings and their seconds of sound."""
     jobs = manifest.jobs()
     if not jobs:
         return 0, 0.0
     estimate = _Estimate(jobs)
     analysed, audio_s = 0, 0.0
     with progress("analysing", estimate.total_s, unit="s of audio", quiet=quiet) as bar:
-        for outcomes in analyse_all(jobs, setup, workers=workers, limit=limit):
-            manifest.record(outcomes)
-            analysed += sum(outcome.state == "done" for outcome in outcomes)
-            audio_s += sum(outcome.duration_s for outcome in outcomes)
-            estimate.update(outcomes, bar)
+        for outcome in analyse_all(jobs, setup, workers=workers, limit=limit):
+            manifest.record(outcome)
+            analysed += outcome.state == "done"
+            audio_s += outcome.duration_s
+            estimate.update(outcome, bar)
             update_tables(manifest, final=False)
     return analysed, audio_s
 
 
 class _Estimate:
-    """Seconds of audio in files not yet read: their bytes, at the rate of the files of their kind read so far."""
+    """Estimates the seconds of sound in files not yet read, from their sizes and from the files read so far."""
 
     def __init__(self, jobs: list[AnalysisJob]) -> None:
         self._jobs = {job.song_id: job for job in jobs}
@@ -283,18 +299,16 @@ class _Estimate:
             self._left[kind] = self._left.get(kind, 0) + job.size
         self.total_s = self._left_s()
 
-    def update(self, outcomes: list[AnalysisOutcome], bar: Progress) -> None:
-        """Take note of outcomes, and tell the bar."""
-        for outcome in outcomes:
-            job = self._jobs[outcome.song_id]
-            kind = _kind(job)
-            self._left[kind] -= job.size
-            if outcome.state == "done":
-                size, seconds = self._seen.get(kind, (0.0, 0.0))
-                self._seen[kind] = (size + job.size, seconds + outcome.duration_s)
-        seconds = sum(outcome.duration_s for outcome in outcomes)
-        bar.expect(bar.done + seconds + self._left_s())
-        bar.advance(seconds)
+    def update(self, outcome: AnalysisOutcome, bar: Progress) -> None:
+        """Correct the estimate by an outcome, and advance the bar."""
+        job = self._jobs[outcome.song_id]
+        kind = _kind(job)
+        self._left[kind] -= job.size
+        if outcome.state == "done":
+            size, seconds = self._seen.get(kind, (0.0, 0.0))
+            self._seen[kind] = (size + job.size, seconds + outcome.duration_s)
+        bar.expect(bar.done + outcome.duration_s + self._left_s())
+        bar.advance(outcome.duration_s)
 
     def _left_s(self) -> float:
         total = 0.0
@@ -309,7 +323,7 @@ def _kind(job: AnalysisJob) -> str:
 
 
 def write_failures(manifest: Manifest) -> None:
-    """Write ``failures.csv``: path, class and words of everything that failed; removed where nothing did."""
+    """Write ``failures.csv`` (path, kind and message of every failure), or remove it if there are none."""
     file = manifest.out / FAILURES_FILE
     failures = manifest.failures()
     if not failures:

@@ -1,8 +1,8 @@
-"""The two tables of a library: one row per song, one row per segment; flat columns, a versioned schema.
+"""The two tables of a library, with one row per song and one row per segment, flat columns and a versioned schema.
 
-A worker turns an analysis into rows in the form of Arrow streams; the manifest keeps them until there are enough for a
-part: a Parquet file of each table. Column ``p_<label>`` is the probability of a label; valence and arousal are null in
-emotion spaces that derive none. Times are seconds.
+A worker turns an analysis into rows, as one Arrow stream per table. The manifest keeps them until there are enough for
+a part, which is one Parquet file per table. Column ``p_<label>`` is the probability of a label. Valence and arousal are
+null in emotion spaces that derive none. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SCHEMA_KEY, _SPACE_KEY = b"emoseg.schema", b"emoseg.space"
 
 @dataclass(frozen=True)
 class PartFile:
-    """What a file of a part was when it was written: its size in bytes and the BLAKE2b checksum of its content."""
+    """Size in bytes and BLAKE2b checksum of a file of a part, as it was written."""
 
     size: int
     checksum: str
@@ -41,7 +41,7 @@ class PartFile:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the tables: its number, the number of songs that it was written with, and its file of each table."""
+    """A part of the tables: its number, the number of songs in it, and its file for each table."""
 
     number: int
     songs: int
@@ -49,12 +49,12 @@ class Part:
 
 
 def song_id(path: str) -> str:
-    """Return the 16 hexadecimal digits that name a recording in all tables, from its path below the root."""
+    """Return the id of a recording in all tables: 16 hexadecimal digits, made from its path below the root."""
     return blake2b(os.fsencode(path), digest_size=8).hexdigest()
 
 
 def probability_columns(space: EmotionSpace) -> tuple[str, ...]:
-    """Return the column of each label; labels that differ by case alone get a number, as SQL ignores case."""
+    """Return the name of each label's column; SQL ignores case, so labels that differ only in case get a number."""
     columns: list[str] = []
     for label in space.labels:
         column, copies = f"p_{label}", 1
@@ -100,7 +100,7 @@ def to_rows(analysis: Analysis, *, path: str, artist: str | None, title: str | N
     path : str
         Path below the root of the library.
     artist, title : str or None
-        As the file's own tags have them.
+        From the file's own tags.
     content : str
         Checksum of the file.
 
@@ -154,12 +154,12 @@ def to_rows(analysis: Analysis, *, path: str, artist: str | None, title: str | N
 
 
 def _probabilities(columns: Sequence[str], known: Sequence[float]) -> dict[str, float]:
-    """Return the value of each column; an empty dict, shown as null, where the sound is not music."""
+    """Return the probability for each column; nothing, which becomes null, if the sound is not music."""
     return dict(zip(columns, known, strict=True)) if known else {}
 
 
 def _not_finite(table: Any) -> str | None:
-    """Return the name of a column with a number that is not finite as it is stored; None where there is none."""
+    """Return the name of a column that holds a number that is not finite; None if there is none."""
     for name, column in zip(table.column_names, table.columns, strict=True):
         if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
             return str(name)
@@ -175,13 +175,13 @@ def pack(table: Any) -> bytes:
 
 
 def unpack(stream: bytes) -> Any:
-    """Inverse of `pack`."""
+    """Return the table that `pack` made a stream of."""
     with pa.ipc.open_stream(stream) as reader:
         return reader.read_all()
 
 
 def readable(key: str, streams: dict[str, bytes], space: EmotionSpace) -> bool:
-    """Whether Arrow streams hold rows of the song with the id `key` and of no other."""
+    """Return whether Arrow streams can be read and hold rows of the song with the id `key` only."""
     try:
         for name, schema in schemas(space).items():
             table = unpack(streams[name])
@@ -196,12 +196,12 @@ def readable(key: str, streams: dict[str, bytes], space: EmotionSpace) -> bool:
 
 
 def part_file(out: Path, table: str, part: int) -> Path:
-    """Return where a part of a table lies."""
+    """Return the path of a part of a table."""
     return out / table / f"part-{part:06d}.parquet"
 
 
 def write_part(out: Path, number: int, rows: dict[str, Any]) -> dict[str, PartFile]:
-    """Write a part of both tables, sorted by path; each file appears whole or not at all.
+    """Write a part of both tables, sorted by path, and return what its files are; each appears whole or not at all.
 
     Raises
     ------
@@ -227,13 +227,13 @@ def write_part(out: Path, number: int, rows: dict[str, Any]) -> dict[str, PartFi
 
 
 def remove_part(out: Path, number: int) -> None:
-    """Remove what there is of a part."""
+    """Remove the files of a part."""
     for name in (SONGS, SEGMENTS):
         part_file(out, name, number).unlink(missing_ok=True)
 
 
 def remove_orphans(out: Path, numbers: set[int]) -> None:
-    """Remove files of parts that are not in `numbers`: a killed run may have written them without recording it."""
+    """Remove files of parts that are not in `numbers`; a killed run may have written them without recording it."""
     kept = {part_file(out, name, number) for name in (SONGS, SEGMENTS) for number in numbers}
     for file in part_files(out):
         if file not in kept:
@@ -241,13 +241,13 @@ def remove_orphans(out: Path, numbers: set[int]) -> None:
 
 
 def part_files(out: Path) -> list[Path]:
-    """Return all files that have the name of a part, whether or not a manifest knows them."""
+    """Return all files that have the name of a part, even if the manifest does not name them."""
     found = [file for name in (SONGS, SEGMENTS) for file in (out / name).glob("part-*.parquet")]
     return [file for file in found if file.is_symlink() or not file.is_dir()]
 
 
 def part_problem(out: Path, part: Part, *names: str) -> str | None:
-    """Say in one line what is wrong with the files of a part; None where they are as they were written.
+    """Return what is wrong with the files of a part, in one line; None if they are as they were written.
 
     Parameters
     ----------

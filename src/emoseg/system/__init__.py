@@ -1,1 +1,1 @@
-"""What emoseg needs from the operating system: files, processes, the terminal."""
+"""What emoseg needs from the operating system: files, processes, names and the terminal."""

@@ -1,6 +1,6 @@
-"""What commands print: text in which nothing can control a terminal, and strict JSON.
+"""The output of commands: text that cannot control a terminal, and strict JSON.
 
-All output of commands goes through these functions, because file names, tags, labels and model cards come from
+All output of commands goes through these functions, because file names, tags, labels and model cards may come from
 strangers, and a terminal obeys the control characters in them.
 """
 
@@ -20,13 +20,13 @@ _LONGEST_LINE = 1000
 
 
 def put(text: str) -> None:
-    """Print text and a line end on standard output, at once, so that a reader at the other end sees it."""
+    """Print text and a line end on standard output, and flush it, so that a reader at the other end sees it at once."""
     sys.stdout.write(printable(text) + "\n")
     sys.stdout.flush()
 
 
 def tell(message: str) -> None:
-    """Print one line on standard error; the middle of one that is very long is left out."""
+    """Print one line on standard error; the middle of a very long line is left out."""
     line = one_line(message)
     if len(line) > _LONGEST_LINE:
         line = f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 2 :]}"
@@ -34,7 +34,7 @@ def tell(message: str) -> None:
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """Return strict JSON that a terminal can show: no NaN, and control characters as escapes.
+    """Return strict JSON that a terminal can show: without NaN, and with escapes for control characters.
 
     Raises
     ------
@@ -44,13 +44,13 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
     except ValueError as error:
-        raise EmosegError("the result holds a number that is not finite, which JSON has not") from error
+        raise EmosegError("the result holds a number that is not finite, which JSON cannot express") from error
     return UNSAFE.sub(_json_escaped, text)
 
 
 def _json_escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
-    # A lone surrogate is no character, and strict readers refuse it even as an escape: its text form is kept instead.
+    # Strict readers refuse a lone surrogate even as a JSON escape, so its escape is written out as text.
     return f"\\{escape_of(match)}" if 0xD800 <= code <= 0xDFFF else f"\\u{code:04x}"
 
 
@@ -60,7 +60,7 @@ def put_json(value: Any, *, indent: int | None = None) -> None:
 
 
 def show_own_warnings() -> None:
-    """Print emoseg's warnings as a line like all others on standard error, and no library's."""
+    """Print emoseg's warnings as one line each on standard error, and hide the warnings of libraries."""
 
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
         if issubclass(category, EmosegWarning):
@@ -70,5 +70,5 @@ def show_own_warnings() -> None:
 
 
 def drop_output() -> None:
-    """Stop writing to standard output, whose reader has gone: else Python complains when it flushes at its end."""
+    """Discard all further output to standard output, whose reader has gone; else Python reports an error at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

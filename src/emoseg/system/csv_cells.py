@@ -1,4 +1,4 @@
-"""Cells of CSV tables that a spreadsheet shows as text, whatever strangers wrote into a name or a tag."""
+"""Cells of CSV tables that a spreadsheet shows as text, whatever a name or a tag contains."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_cell(text: str) -> str:
-    """Return text for a cell of a CSV table; one that a spreadsheet would run gets a leading apostrophe.
+    """Return text for a cell of a CSV table; text that a spreadsheet would run as a formula gets a leading apostrophe.
 
     References
     ----------

@@ -1,7 +1,7 @@
-"""Files written whole or not at all, locks on folders, checksums, and what may be opened.
+"""Files that are written whole or not at all, locks on folders, checksums, and checks before a file is opened.
 
-A file under construction has a name that begins with ``.emoseg-`` and is locked while its process lives. A kill leaves
-it unlocked, so that a later run can tell it from one that is still being written (`remove_leftovers`).
+An unfinished file has a name that begins with ``.emoseg-`` and is locked while its process lives. A kill leaves it
+unlocked, so a later run can distinguish it from a file that is still being written (`remove_leftovers`).
 """
 
 from __future__ import annotations
@@ -19,31 +19,32 @@ from pathlib import Path
 
 from emoseg.errors import EmosegError
 
-if sys.platform != "win32":  # which refuses to remove a file that is open: that tells as much as a lock
+if sys.platform != "win32":  # Windows does not remove an open file, which is as good as a lock
     import fcntl
 
 PREFIX = ".emoseg-"
 LOCK_FILE = "lock"
 NAME_BYTES = 255  # the longest file name that common file systems allow
+_CHECKSUM_BYTES = 16
 
 
 @contextmanager
 def written_whole(target: Path, *, suffix: str = ".tmp", sync: bool = False) -> Iterator[Path]:
-    """Yield a temporary path that takes the place of `target` when the block ends without an error.
+    """Yield a temporary path, which is renamed to `target` when the block ends without an error.
 
     Parameters
     ----------
     target : Path
-        Its folder exists. An earlier file of that name is replaced in one step.
+        The folder of this path must exist. An earlier file of that name is replaced in one step.
     suffix : str
-        Of the temporary name, for libraries that go by it.
+        End of the temporary name, for libraries that choose a format by it.
     sync : bool
-        See that the content is on the disk before the file gets its name.
+        Wait until the content is on the disk before the file gets its name.
 
     Raises
     ------
     EmosegError
-        The disk refuses; `target` is as it was, and nothing is left beside it.
+        The file cannot be written; `target` is as it was, and no other file is left.
     """
     temporary: Path | None = None
     try:
@@ -60,7 +61,7 @@ def written_whole(target: Path, *, suffix: str = ".tmp", sync: bool = False) -> 
             os.close(descriptor)
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        # An error of something else that the block reads names that file.
+        # An error about another file, which the block may read, has the name of that file.
         if error.filename is None or temporary is None or Path(error.filename) == temporary:
             raise EmosegError(f"{target}: cannot be written: {error.strerror or error}") from error
         raise
@@ -74,7 +75,7 @@ def write_whole(target: Path, data: str | bytes, *, sync: bool = False) -> None:
 
 @contextmanager
 def work_folder(parent: Path) -> Iterator[Path]:
-    """Yield a new temporary folder in `parent`, which exists; it is removed with all that is in it."""
+    """Yield a new temporary folder in the existing folder `parent`; it is removed with its content."""
     descriptor, folder = _locked_folder(parent)
     try:
         yield folder
@@ -85,14 +86,14 @@ def work_folder(parent: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path, *, below: bool = False) -> None:
-    """Remove temporary files and folders of processes that were killed; those of living processes stay.
+    """Remove temporary files and folders of killed processes, and keep those of living ones.
 
     Parameters
     ----------
     folder : Path
-        May be missing.
+        It need not exist.
     below : bool
-        In all folders below it, too.
+        Also look into all folders below it.
     """
     for name, folders, files in os.walk(folder):
         for left in [entry for entry in (*folders, *files) if entry.startswith(PREFIX)]:
@@ -115,14 +116,17 @@ def _remove_unlocked(path: Path) -> None:
 
 
 def _locked_temporary(folder: Path, suffix: str) -> tuple[int, Path]:
-    """Create a temporary file and lock it; another process may remove it between the two, so that is tried again."""
+    """Create a temporary file, lock it, and return its descriptor and path.
+
+    Another process may remove the file before it is locked; then it is created again.
+    """
     while True:
         # The name does not contain the target's, which may already be as long as the file system allows.
         path = folder / f"{PREFIX}{secrets.token_hex(8)}{suffix}"
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         if sys.platform == "win32":
             return descriptor, path
-        with suppress(OSError):  # a file system without locks: the file is then removed by its own process alone
+        with suppress(OSError):  # a file system without locks, where only its own process removes the file
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         with suppress(OSError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
@@ -131,7 +135,7 @@ def _locked_temporary(folder: Path, suffix: str) -> tuple[int, Path]:
 
 
 def _locked_folder(parent: Path) -> tuple[int | None, Path]:
-    """Create a temporary folder and lock it, as `_locked_temporary` does a file."""
+    """Create a temporary folder and lock it, as `_locked_temporary` does with a file."""
     while True:
         folder = parent / f"{PREFIX}{secrets.token_hex(8)}.tmp"
         folder.mkdir()
@@ -146,7 +150,7 @@ def _locked_folder(parent: Path) -> tuple[int | None, Path]:
 
 
 def _lock(path: Path) -> int | None:
-    """Lock a file or folder and return its descriptor; None where another process has it."""
+    """Lock a file or folder and return its descriptor; None if another process has locked it."""
     if sys.platform == "win32":
         return None
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -159,7 +163,7 @@ def _lock(path: Path) -> int | None:
 
 
 def sync_folder(folder: Path) -> None:
-    """See that the names in a folder are on the disk; does nothing where the system has no such call."""
+    """Wait until the names in a folder are on the disk, if the system has a call for that."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -171,16 +175,16 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def folder_locked(folder: Path) -> Iterator[None]:
-    """Keep every other process from working on `folder` while the block runs; the lock dies with its process.
+    """Lock `folder` against other emoseg processes while the block runs; the lock ends with its process.
 
     Raises
     ------
     EmosegError
-        Another process has it, or the folder cannot be written to.
+        Another process has locked the folder, or it cannot be written to.
     """
     file = folder / LOCK_FILE
     try:
-        # SQLite's own file lock: the same on every system, and freed by the system when a process is killed.
+        # SQLite's file lock works in the same way on every system, and the system frees it when a process is killed.
         lock = sqlite3.connect(file, timeout=0, isolation_level=None)
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
@@ -194,12 +198,12 @@ def folder_locked(folder: Path) -> Iterator[None]:
 
 
 def require_regular(path: str | os.PathLike[str], *, error: type[EmosegError] = EmosegError) -> os.stat_result:
-    """Return the state of a regular file; nothing is opened, because opening a pipe waits for its writer.
+    """Return the state of a regular file without opening it, because opening a pipe waits for its writer.
 
     Raises
     ------
     EmosegError
-        Of the class `error`: there is no such file, it is a folder or a special file, or the path cannot be searched.
+        Of the class `error`: there is no such file, it is a folder or a special file, or its state cannot be read.
     """
     try:
         status = Path(path).stat()
@@ -220,7 +224,7 @@ def read_text(path: Path, *, most_bytes: int, error: type[EmosegError] = EmosegE
     Raises
     ------
     EmosegError
-        Of the class `error`: it cannot be read, is larger than `most_bytes`, or is not UTF-8.
+        Of the class `error`: the file cannot be read, is larger than `most_bytes`, or is not UTF-8.
     """
     status = require_regular(path, error=error)
     if status.st_size > most_bytes:
@@ -233,22 +237,27 @@ def read_text(path: Path, *, most_bytes: int, error: type[EmosegError] = EmosegE
         raise error(f"{path}: is not UTF-8 text (byte {problem.start})") from problem
 
 
+def checksum(data: bytes) -> str:
+    """Return the BLAKE2b checksum of bytes, 32 hexadecimal digits."""
+    return hashlib.blake2b(data, digest_size=_CHECKSUM_BYTES).hexdigest()
+
+
 def file_checksum(file: Path) -> str:
-    """Return the BLAKE2b checksum of a file's content, 32 hexadecimal digits."""
+    """Return the `checksum` of a file's content, which is read in blocks."""
     with file.open("rb") as opened:
-        return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=_CHECKSUM_BYTES)).hexdigest()
 
 
 def modified_ns(status: os.stat_result) -> int:
-    """Return the modification time in nanoseconds as a 64-bit number; times after the year 2262 become negative."""
+    """Return the modification time in nanoseconds as a signed 64-bit number; times after 2262 become negative."""
     return (status.st_mtime_ns + 2**63) % 2**64 - 2**63
 
 
 def fitting_name(name: str, suffix: str) -> str:
-    """Return `name` with `suffix`, shortened to what a file system allows.
+    """Return `name` with `suffix`, shortened to the length that file systems allow.
 
-    A name that is too long loses characters before the suffix and gets 16 digits of its own checksum, so that two long
-    names stay different.
+    A name that is too long loses characters before the suffix, and gets 16 digits of a checksum of the whole name, so
+    that two long names stay different.
     """
     if len(os.fsencode(name + suffix)) <= NAME_BYTES:
         return name + suffix

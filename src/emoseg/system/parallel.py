@@ -1,14 +1,15 @@
-"""Work in several processes that end with the one that started them, however it ends.
+"""Work in several processes, which end with the process that started them, however that ends.
 
-Processes are spawned, never forked: a forked child of a process with threads can hang. They do not see an interrupt
-(Ctrl-C), which is for the process that waits for them, and nothing that a library prints there reaches the user.
+Processes are spawned, never forked, because a forked child of a process with threads can hang. They ignore interrupts
+(Ctrl-C), which concern the process that waits for them, and nothing that a library prints in them reaches the user.
 
-Inside: `WorkerProcess`, one process that answers requests one at a time; `run_parallel`, a function on many items;
-`start_module`, a module of emoseg as a program.
+`run_parallel` applies a function to many items in a pool of processes. `WorkerProcess` is one process that answers
+requests one at a time. `start_module` runs a module of emoseg as a program.
 """
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import pickle
@@ -26,11 +27,14 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.spawn import get_executable
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from emoseg.errors import EmosegError
 
 _REMOVALS = 100
+_START_S = 300.0  # a process that is not ready by then never will be
+_MOST_FAILED_STARTS = 3  # in a row, before a run gives up
+_GUARD = "a script that uses several processes must make its calls below 'if __name__ == \"__main__\":'"
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -51,9 +55,9 @@ class Start:
         Called once in the process with `arguments`; returns the function that answers each request.
     arguments : tuple
     environment : mapping of str to str
-        Variables that the process has beside those of this one.
+        Variables that the process has in addition to those of this one.
     folder : Path, optional
-        A temporary folder that the process removes when the one that started it was killed.
+        A temporary folder that the process removes if the process that started it was killed.
     """
 
     setup: Callable[..., Callable[[Any], Any]]
@@ -64,7 +68,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Answer(Generic[Out]):
-    """What a process says: that it is ready (neither part), a result, or the error that took its place."""
+    """An answer of a process: that it is ready (neither part), a result, or the error of the work."""
 
     value: Out | None = None
     error: Exception | None = None
@@ -76,7 +80,7 @@ class WorkerProcess:
     Attributes
     ----------
     pipe : Connection
-        Where its answers come from: the first says that it is ready, or why it is not.
+        Its answers. The first says that the process is ready, or why it is not.
     """
 
     def __init__(self, start: Start) -> None:
@@ -88,24 +92,24 @@ class WorkerProcess:
         theirs.close()
 
     def ask(self, request: object) -> None:
-        """Send a request; that the process died meanwhile shows in `answer`."""
+        """Send a request; if the process has died, `answer` returns None."""
         with suppress(OSError):
             self.pipe.send(request)
 
     def answer(self) -> Answer[Any] | None:
-        """Return the next answer, after `pipe` has something to read; None where the process has died."""
+        """Return the next answer, once `pipe` has something to read; None if the process has died."""
         try:
             return self.pipe.recv()
         except (EOFError, OSError):
             return None
 
     def status(self) -> int | None:
-        """Return the exit status of a process that has died, negative for a signal."""
+        """Return the exit status of a process that has died, or the negative number of its signal."""
         self._process.join(timeout=5)
         return self._process.exitcode
 
     def kill(self) -> None:
-        """End the process, and those that it started."""
+        """End the process and all processes that it started."""
         self.pipe.close()
         if os.name == "posix" and self._process.pid:
             with suppress(ProcessLookupError, PermissionError):
@@ -121,7 +125,8 @@ def run_parallel(
     *,
     workers: int,
     on_wait: Callable[[], object] | None = None,
-    on_death: Callable[[In, str], object] | None = None,
+    on_loss: Callable[[In, Loss], object] | None = None,
+    limit_s: Callable[[In], float] | None = None,
 ) -> Generator[tuple[int, Any], None, None]:
     """Yield the index of each item and the result of the work on it, in the order in which they are finished.
 
@@ -131,93 +136,180 @@ def run_parallel(
         Taken one by one, as processes become free. All of them, and all results, can be pickled.
     start : Start
     workers : int
-        Number of processes. With one, everything is done in this process.
+        Number of processes. With one, everything is done in this process, unless there is a `limit_s`.
     on_wait : callable, optional
         Called after each result, and twice a second between them.
-    on_death : callable, optional
-        Called with an item and the cause when the item has ended its process twice; returns the item's result. Without
-        it, the first such death is an error.
+    on_loss : callable, optional
+        Called with an item that the pool gave up, and why; returns the item's result. An item that ends its process is
+        tried once more before that. Without `on_loss`, the first process that ends is an error.
+    limit_s : callable, optional
+        Returns the seconds after which the work on an item is given up; needs `on_loss`.
 
     Raises
     ------
     EmosegError
-        A process ended suddenly, or before it was ready.
+        A process ended suddenly, or three processes in a row could not be started.
     Exception
-        What the work on an item raised.
+        What the work on an item raised, or one of emoseg's errors that `start.setup` raised.
     """
-    if workers == 1 or (isinstance(items, Sized) and not len(items)):
+    if limit_s is None and (workers == 1 or (isinstance(items, Sized) and not len(items))):
         work = start.setup(*start.arguments)
         for i, item in enumerate(items):
             yield i, work(item)
         return
-    pool = _Pool(items, start, on_death)
+    pool = _Pool(items, start, on_loss, limit_s)
     try:
         pool.hire(min(workers, len(items)) if isinstance(items, Sized) else workers)
-        while pool.workers:
+        while pool.processes:
             yield from pool.step(timeout_s=0.5 if on_wait else None)
             if on_wait:
                 on_wait()
     finally:
-        for worker in pool.workers.values():
-            worker.kill()
+        for process in pool.processes:
+            process.worker.kill()
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Why the pool gave an item up: its kind, and a few words that go after the name of the item."""
+
+    kind: Literal["crashed", "timeout"]
+    words: str
+
+
+class _Process(Generic[In]):
+    """A process of a pool and the item that it works on; without an item it is still starting."""
+
+    def __init__(self, start: Start) -> None:
+        self.worker = WorkerProcess(start)
+        self.item: tuple[int, In] | None = None
+        self.deadline = time.monotonic() + _START_S
+
+    def give(self, item: tuple[int, In], limit_s: float) -> None:
+        self.item, self.deadline = item, time.monotonic() + limit_s
+        self.worker.ask(item[1])
 
 
 class _Pool(Generic[In]):
-    """The processes of a run by their pipes, the items that they work on, and the items that wait."""
+    """The processes of a run, and the items that wait."""
 
-    def __init__(self, items: Iterable[In], start: Start, on_death: Callable[[In, str], object] | None) -> None:
-        self.workers: dict[Connection, WorkerProcess] = {}
-        self._start, self._on_death = start, on_death
-        self._waiting = enumerate(items)
-        self._doing: dict[Connection, tuple[int, In]] = {}
-        self._again: deque[tuple[int, In]] = deque()  # of processes that died
-        self._died: set[int] = set()
+    def __init__(
+        self,
+        items: Iterable[In],
+        start: Start,
+        on_loss: Callable[[In, Loss], object] | None,
+        limit_s: Callable[[In], float] | None,
+    ) -> None:
+        self.processes: list[_Process[In]] = []
+        self._start, self._on_loss, self._limit_s = start, on_loss, limit_s
+        self._items = enumerate(items)
+        self._waiting: deque[tuple[int, In]] = deque()  # items to be tried once more, or looked at ahead of their turn
+        self._crashed: set[int] = set()
+        self._failed_starts = 0
 
     def hire(self, count: int) -> None:
-        """Start processes; each asks for an item when it is ready."""
+        """Start processes, as far as the system lets; each takes an item when it is ready."""
         for _ in range(count):
-            worker = WorkerProcess(self._start)
-            self.workers[worker.pipe] = worker
+            self._hire_one()
 
     def step(self, *, timeout_s: float | None) -> Iterator[tuple[int, Any]]:
-        """Wait for at most `timeout_s`, see to every process that has an answer, and yield the results."""
-        for pipe in wait(list(self.workers), timeout=timeout_s):
-            assert isinstance(pipe, Connection)
-            answer = self.workers[pipe].answer()
-            if answer is None:
-                yield from self._replace(pipe)
-                continue
-            if answer.error is not None:
-                raise answer.error
-            done = self._doing.pop(pipe, None)
-            self._give(pipe)
-            if done is not None:
-                yield done[0], answer.value
+        """Wait for at most `timeout_s`, see to every process that has an answer or is late, and yield the results."""
+        left_s = max(0.0, min(process.deadline for process in self.processes) - time.monotonic())
+        limits = [limit for limit in (left_s, timeout_s) if limit is not None and math.isfinite(limit)]
+        ready = wait([process.worker.pipe for process in self.processes], timeout=min(limits, default=None))
+        now = time.monotonic()  # the caller may take its time between two results
+        for process in list(self.processes):
+            if process.worker.pipe in ready:
+                yield from self._answered(process, process.worker.answer())
+            elif now >= process.deadline:
+                yield from self._late(process)
 
-    def _give(self, pipe: Connection) -> None:
-        following = self._again.popleft() if self._again else next(self._waiting, None)
-        if following is None:
-            self.workers.pop(pipe).kill()
+    def _answered(self, process: _Process[In], answer: Answer[Any] | None) -> Iterator[tuple[int, Any]]:
+        done = process.item
+        if done is None and (answer is None or answer.error is not None):
+            self._not_started(process, answer.error if answer else None)
+            return
+        if answer is None:
+            yield from self._died(process)
+            return
+        if answer.error is not None:
+            raise answer.error
+        self._failed_starts = 0
+        if (following := self._next()) is None:
+            self._remove(process)
         else:
-            self._doing[pipe] = following
-            self.workers[pipe].ask(following[1])
+            process.give(following, self._limit_s(following[1]) if self._limit_s else math.inf)
+        if done is not None:
+            yield done[0], answer.value
 
-    def _replace(self, pipe: Connection) -> Iterator[tuple[int, Any]]:
-        """Start a process in the place of one that died; yield the result of an item that it died of twice."""
-        cause = _cause(self.workers[pipe].status())
-        if pipe not in self._doing:
-            guard = "a script that starts processes needs 'if __name__ == \"__main__\":' before its calls"
-            raise EmosegError(f"a process ended before it was ready ({cause}); {guard}")
-        if self._on_death is None:
+    def _late(self, process: _Process[In]) -> Iterator[tuple[int, Any]]:
+        """Replace a process that is past its deadline."""
+        if process.item is None:
+            self._replace(process, failed_start=f"it was not ready after {_START_S:g} s")
+            return
+        index, item = process.item
+        self._replace(process)
+        if self._limit_s and self._on_loss:
+            yield index, self._on_loss(item, Loss("timeout", f"given up after {self._limit_s(item):g} s"))
+
+    def _not_started(self, process: _Process[In], error: Exception | None) -> None:
+        if isinstance(error, EmosegError):  # such as a model that another process could not load either
+            raise error
+        if error is not None:
+            self._replace(process, failed_start=f"{type(error).__name__}: {error}")
+            return
+        status = process.worker.status()
+        # The status of a Python program that ended with an error: most likely, the script of the host called emoseg
+        # again when the new process imported it.
+        hint = f"; {_GUARD}" if status == 1 else ""
+        self._replace(process, failed_start=f"it ended before it was ready ({_cause(status)}){hint}")
+
+    def _died(self, process: _Process[In]) -> Iterator[tuple[int, Any]]:
+        """Replace a process that ended at work; try its item once more, or give it up."""
+        cause = _cause(process.worker.status())
+        if self._on_loss is None or process.item is None:
             raise EmosegError(f"a process ended suddenly ({cause})")
-        index, item = self._doing.pop(pipe)
-        self.workers.pop(pipe).kill()
-        self.hire(1)
-        if index in self._died:
-            yield index, self._on_death(item, cause)
-        else:
-            self._died.add(index)
-            self._again.append((index, item))
+        index, item = process.item
+        given_up = index in self._crashed
+        if not given_up:
+            self._crashed.add(index)
+            self._waiting.appendleft((index, item))
+        self._replace(process)
+        if given_up:
+            yield index, self._on_loss(item, Loss("crashed", f"ended its process twice ({cause})"))
+
+    def _replace(self, process: _Process[In], *, failed_start: str = "") -> None:
+        """Remove a process, and start another one if there are items for which no process is starting."""
+        self._remove(process)
+        if failed_start:
+            self._count_failed_start(failed_start)
+        starting = sum(other.item is None for other in self.processes)
+        while len(self._waiting) <= starting and (following := next(self._items, None)) is not None:
+            self._waiting.append(following)
+        if len(self._waiting) > starting:
+            self._hire_one()
+
+    def _remove(self, process: _Process[In]) -> None:
+        self.processes.remove(process)
+        process.worker.kill()
+
+    def _next(self) -> tuple[int, In] | None:
+        return self._waiting.popleft() if self._waiting else next(self._items, None)
+
+    def _hire_one(self) -> None:
+        while True:
+            try:
+                self.processes.append(_Process(self._start))
+                return
+            except OSError as error:  # such as too many processes
+                if self.processes:
+                    return  # those that there are do the work
+                self._count_failed_start(error.strerror or str(error))
+
+    def _count_failed_start(self, cause: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts == _MOST_FAILED_STARTS:
+            raise EmosegError(f"{_MOST_FAILED_STARTS} processes in a row could not be started; the last one: {cause}")
 
 
 def _cause(status: int | None) -> str:
@@ -228,7 +320,7 @@ def _cause(status: int | None) -> str:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Start processes with interrupts blocked: one that is still starting would print a traceback."""
+    """Block interrupts for the processes that start in the block, which would print a traceback while starting."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -254,20 +346,20 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def start_module(module: str) -> subprocess.Popen[bytes]:
-    """Start a module of emoseg as a program that is talked to through pipes, its remarks going nowhere.
+    """Start a module of emoseg as a program with pipes for its input and output; its standard error is discarded.
 
-    For work of a few C libraries that must not harm this process. Unlike a `WorkerProcess` it needs no guard in the
-    script of a host, because it does not import it.
+    It serves for the work of C libraries that must not harm this process. Unlike a `WorkerProcess` it does not import
+    the script of the host, so the script needs no guard.
     """
     return subprocess.Popen(
-        # Python's own folder of the moment is no place for modules (-P).
+        # -P: Python does not look for modules in the current folder.
         [os.fsdecode(get_executable()), "-P", "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        start_new_session=True,  # which keeps interrupts away
-        bufsize=0,  # a buffer has a lock, which a thread may hold for ever in a forked child
+        start_new_session=True,  # so that it gets no interrupts
+        bufsize=0,  # a buffer has a lock, which may stay locked for ever in a forked child
     )
 
 

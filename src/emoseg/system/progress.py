@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar with a time left on a terminal, a plain line now and then elsewhere."""
+"""Progress on standard error: a bar with the remaining time on a terminal, else one line every ten seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Progress:
-    """Counts units of work towards a known total; made by `progress`."""
+    """Counts units of finished work; returned by `progress`."""
 
     def __init__(self, description: str, total: float, unit: str) -> None:
         self.description, self.total, self.unit = description, total, unit
@@ -20,17 +20,17 @@ class Progress:
         self.done += amount
 
     def expect(self, total: float) -> None:
-        """Correct the number of units in all, where it was an estimate."""
+        """Correct the total number of units, if it was an estimate."""
         self.total = total
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """Take a bar off the screen while the block prints something else."""
+        """Remove the bar from the screen while the block prints something else."""
         yield
 
 
 class _PlainProgress(Progress):
-    """Lines for logs: one every ten seconds, so a build log stays readable."""
+    """Prints one line every ten seconds, so that a log stays readable."""
 
     interval_s = 10.0
 
@@ -52,23 +52,23 @@ class _PlainProgress(Progress):
 
 @contextmanager
 def progress(description: str, total: float, *, unit: str = "", quiet: bool = False) -> Iterator[Progress]:
-    """Show progress towards `total` units on stderr while the block runs.
+    """Show progress towards `total` units on standard error while the block runs.
 
     Parameters
     ----------
     description : str
-        What is being done, such as ``"descriptors"``.
+        The work, such as ``"descriptors"``.
     total : float
-        Units of work in all.
+        Number of units of work.
     unit : str
-        Their name, such as ``"songs"``.
+        Name of the units, such as ``"songs"``.
     quiet : bool
         Show nothing.
 
     Yields
     ------
     Progress
-        Call its `advance` as work is finished.
+        Call its `advance` when work is finished.
     """
     if quiet:
         yield Progress(description, total, unit)
@@ -89,7 +89,7 @@ def progress(description: str, total: float, *, unit: str = "", quiet: bool = Fa
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    # What is printed meanwhile must go where it belongs: rich would send standard output to standard error.
+    # rich must not redirect what is printed meanwhile: it would send standard output to standard error.
     console = Console(stderr=True)
     with RichProgress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task(description, total=total)

@@ -1,7 +1,8 @@
-"""The emotion of songs in the tags of their files: planned first, written on request, undone exactly.
+"""The emotion of songs in the tags of their files.
 
-A user's own mood is never replaced. A file is rewritten as a copy beside it. The copy takes the file's place in one
-step, and only if every decoder that reads the file hears the same sound in both.
+`plan_tags` says what would change, `write_tags` carries a plan out, and `undo_tags` restores the file byte for byte. A
+user's own mood is never replaced. The new tags are written to a copy, which then replaces the file in one step,
+provided that every decoder that reads the file decodes the same sound from both.
 """
 
 from __future__ import annotations
@@ -30,10 +31,21 @@ __all__ = ["SongFacts", "TagPlan", "TagProcess", "UndoFile", "plan_tags", "undo_
 
 @dataclass(frozen=True)
 class TagPlan:
-    """What would change in a file.
+    """The changes of a file's tags.
 
-    `mood` is the new value of `mood_field`: None where it stays, empty where it goes. `user_mood` is the user's own
-    mood, which is kept. `own` are emoseg's own fields as they will be, `before` as they are.
+    Parameters
+    ----------
+    path : Path
+    mood_field : str
+        Name of the field that holds the mood.
+    mood : str or None
+        New value of that field; None leaves it as it is, an empty one removes it.
+    user_mood : str or None
+        The user's own mood, which is kept.
+    old_mood : tuple of str
+        All values of mood fields as they are.
+    own, before : dict of str to str
+        emoseg's own fields as they will be, and as they are.
     """
 
     path: Path
@@ -72,7 +84,7 @@ class TagPlan:
 
 
 def plan_tags(path: Path, facts: SongFacts, space: EmotionSpace, *, process: TagProcess | None = None) -> TagPlan:
-    """Say what the tags of a file would become; nothing is written.
+    """Return the plan of a file's new tags; nothing is written.
 
     Parameters
     ----------
@@ -80,19 +92,19 @@ def plan_tags(path: Path, facts: SongFacts, space: EmotionSpace, *, process: Tag
     facts : SongFacts
     space : EmotionSpace
     process : TagProcess, optional
-        Used for several files, which saves the start of a process for each.
+        Shared by several files, which saves starting a process for each.
 
     Raises
     ------
     AudioError
-        The file cannot be read, its format holds no tags, or it would change and must not.
+        The file cannot be read, its format cannot hold tags, or it would change but must not.
     """
     target, status = find_file(path)
     with _refusals_of(path), _lent(process) as tags:
         found = tags.read(target)
     own = own_fields(facts, space)
     mood = own.get(MOOD_FIELD, "")
-    # A mood is emoseg's own when it is what emoseg noted that it wrote, and nothing else.
+    # A mood is emoseg's own if it equals what emoseg's own field says that it wrote.
     users = found.mood != () and found.mood != (found.own.get(MOOD_FIELD),)
     plan = TagPlan(
         path=path,
@@ -116,25 +128,25 @@ def write_tags(
     library: Path | None = None,
     process: TagProcess | None = None,
 ) -> str:
-    """Carry out a plan; return the checksum of the file as it is now.
+    """Carry out a plan and return the checksum of the new file.
 
     Parameters
     ----------
     plan : TagPlan
     undo : UndoFile
-        Gets a line before the file is replaced.
+        Gets one line before the file is replaced.
     keep_mtime : bool
-        Give the file its old modification time, so that players see no change.
+        Keep the modification time of the file, so that players see no change.
     library : Path, optional
-        The library that the song is in, noted for undoing.
+        The library that the song is in; recorded for undoing.
     process : TagProcess, optional
-        As of `plan_tags`.
+        As in `plan_tags`.
 
     Raises
     ------
     AudioError
-        The file changed meanwhile, its sound would change or cannot be compared, or it cannot be written; it is as it
-        was.
+        The file changed meanwhile, its sound would change or cannot be compared, or it cannot be written. In all cases
+        it stays as it was.
     """
     target, status = find_file(plan.path)
     require_replaceable(plan.path, status)
@@ -157,12 +169,21 @@ def write_tags(
 
 
 def undo_tags(entry: UndoEntry) -> Literal["restored", "as it was"]:
-    """Restore a file from an entry of an undo file, to the byte and with its old modification time.
+    """Restore a file byte for byte, with its modification time, and return what was done.
+
+    Parameters
+    ----------
+    entry : UndoEntry
+        A line of an undo file.
+
+    Returns
+    -------
+    {"restored", "as it was"}
 
     Raises
     ------
     AudioError
-        The file is not there, or is not what emoseg wrote, or would sound different; it is left alone.
+        The file is missing, was changed after emoseg wrote it, or would sound different. It is left alone.
     """
     path, old, new = entry.path, entry.old, entry.new
     target, status = find_file(path)
@@ -186,7 +207,7 @@ def undo_tags(entry: UndoEntry) -> Literal["restored", "as it was"]:
 
 @contextmanager
 def _refusals_of(path: Path, what: str = "written") -> Iterator[None]:
-    """Turn what the system, mutagen or the undo file refuse into the error of one file."""
+    """Turn errors of the system, of mutagen and of the undo file in the block into an error of one file."""
     try:
         yield
     except RefusedError as error:
@@ -205,7 +226,7 @@ def _lent(process: TagProcess | None) -> Iterator[TagProcess]:
 
 @contextmanager
 def _private_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside a file, in which a copy may have the same name."""
+    """Yield a temporary folder beside a file, in which its copy may have the same name."""
     with work_folder(target.parent) as folder:
         folder.chmod(0o700)  # a copy is not readable by more users than the file, not even for a moment
         yield folder
@@ -229,7 +250,7 @@ def _apply(delta: Difference, new: Path, old: Path) -> None:
 
 
 def _require_same_sound(path: Path, *, old: Path, new: Path) -> None:
-    """Refuse a file without tags (`old`) and one with tags in which a decoder does not hear the same."""
+    """Raise an error unless all decoders decode the same sound from the file before (`old`) and after (`new`)."""
     before = sound_digests(old)
     if not before:
         hint = "" if "pyav" in available_decoders() else f"; PyAV reads more formats: {install_command('av')}"

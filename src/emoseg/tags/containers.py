@@ -1,10 +1,10 @@
-"""The tags of every container, read and written by mutagen; the only module that imports it.
+"""The tags of every container, read and written by mutagen; no other module imports mutagen.
 
-It is a process of its own (``python -m emoseg.tags.containers``), started by `process` alone: files come from
-strangers, and a damaged one may make mutagen take all memory, or all time. The process reads requests, a JSON object
-per line, from standard input, and answers each with a line on standard output.
+This module is a program (``python -m emoseg.tags.containers``), which only `process` starts: a damaged file may make
+mutagen use all memory or never end. The program reads requests from standard input, one JSON object per line, and
+answers each with one line on standard output.
 
-mutagen is under the GPL (2.0 or later), so it is an extra and imported on first use.
+mutagen is under the GPL (2.0 or later), so it is an extra, and imported on first use.
 
 ========================  ======================================  =====================================
 tags                      mood                                    emoseg's own fields
@@ -17,7 +17,7 @@ ASF (WMA)                 ``WM/Mood``                             ``EMOSEG/...``
 APEv2 (APE, WavPack)      ``Mood``                                ``EMOSEG_...``
 ========================  ======================================  =====================================
 
-These are the names that MusicBrainz Picard, Mp3tag and Navidrome use. The version of an ID3 tag stays what it was.
+These are the names that MusicBrainz Picard, Mp3tag and Navidrome use. The version of an ID3 tag does not change.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _FREEFORM = "----:com.apple.iTunes:"
 
 
 class TaggedFile:
-    """The mood and emoseg's own fields in a file, read on opening.
+    """The mood and emoseg's own fields of a file, read when it is opened.
 
     Attributes
     ----------
     mood : tuple of str
-        All values of the mood fields, whoever wrote them; empty where there are none.
+        All values of the mood fields, whoever wrote them.
     mood_field : str
         The name of the field that `write` would use for a mood.
     own : dict of str to str
@@ -60,7 +60,7 @@ class TaggedFile:
     Raises
     ------
     ValueError
-        Its container cannot hold tags, or they are too long.
+        The container cannot hold tags, or the tags are too long.
     Exception
         Whatever a damaged file makes mutagen raise.
     """
@@ -83,9 +83,9 @@ class TaggedFile:
                 raise ValueError(f"more than {MOST_CHARACTERS} characters")
 
     def write(self, *, mood: str | None, own: Mapping[str, str]) -> None:
-        """Replace emoseg's own fields by `own`, and save the file.
+        """Replace emoseg's own fields by `own` and the mood by `mood`, and save the file.
 
-        The mood becomes `mood`: None leaves it as it is, an empty one removes it.
+        None leaves the mood as it is, and an empty mood removes it.
         """
         self._tags.set_own(dict(own))
         if mood is not None:
@@ -94,7 +94,7 @@ class TaggedFile:
 
 
 class _Tags(Protocol):
-    """One family of tags."""
+    """Tags of one kind, whatever the container."""
 
     mood_field: str
 
@@ -165,7 +165,7 @@ class _Id3Tags:
 
 
 class _NamedValues:
-    """Tags that are a mapping from names to lists; what differs is the names and the values' type."""
+    """Tags that map names to lists; subclasses differ in the names and in the type of the values."""
 
     mood_field = "MOOD"
     _prefix = ""
@@ -247,11 +247,11 @@ class _ApeTags(_NamedValues):
         return text
 
 
-# --- the process -----------------------------------------------------------------------------------------------------
+# --- the program -----------------------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    """Answer requests until the process that asks is gone."""
+    """Answer requests until the process that asks has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     requests = os.fdopen(os.dup(0), "rb")
@@ -271,7 +271,7 @@ def main() -> None:
 def _listen(requests: BinaryIO, waiting: queue.SimpleQueue[bytes]) -> None:
     for line in requests:
         waiting.put(line)
-    os._exit(0)  # the process that asks is gone, even if mutagen is still at work
+    os._exit(0)  # at once, because mutagen may still be busy
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -283,13 +283,13 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
             file.write(**changes)
     except MemoryError:
         return {"refused": f"that takes more than {MEMORY_BYTES >> 20} MB of memory"}
-    except Exception as error:  # on damaged files mutagen raises anything
+    except Exception as error:  # damaged files make mutagen raise all kinds of errors
         return {"refused": _words(error)}
     return {"mood": file.mood, "mood_field": file.mood_field, "own": file.own}
 
 
 def _words(error: Exception) -> str:
-    """Return what went wrong in one line; of errors of the system, only its words, without the name of a copy."""
+    """Return an error in one line; of an error of the system only its words, without the name of the copied file."""
     cause = error.args[0] if error.args else None
     for told in (error, cause):
         if isinstance(told, OSError) and told.strerror:

@@ -1,7 +1,7 @@
-"""The difference from a new file to the old one: what it takes to restore the old file, byte for byte.
+"""The difference from a new file to the old one, from which the old file can be restored byte for byte.
 
 Sound that only moved is a stretch of the new file, so a difference is about as long as the tags. Files are read in
-blocks, so recordings of gigabytes take no more memory than others.
+blocks, so recordings of gigabytes need no more memory than others.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Difference:
-    """How to make an old file out of a new one.
+    """The difference that turns a new file into the old one.
 
     Parameters
     ----------
     stretches : bytes
-        Three unsigned numbers per stretch of the new file, in the order of both files: the bytes of the old file
-        before it that no stretch has, the bytes of the new file that are passed over, and its length. So stretches
-        cannot overlap.
+        Three unsigned numbers per stretch that both files have, in the order of both files: the number of bytes before
+        it that only the old file has, the number of bytes before it that only the new file has, and its length. So
+        stretches cannot overlap.
     rest : bytes
-        The bytes of the old file that no stretch has, in order.
+        The bytes that only the old file has, in order.
     """
 
     stretches: bytes
     rest: bytes
 
     def fits(self, *, new_size: int, old_size: int) -> bool:
-        """Whether this makes a file of the old size out of one of the new size."""
+        """Return whether this difference turns a file of the new size into one of the old size."""
         position = copied = gaps = 0
         for gap, passed, length in STRETCH.iter_unpack(self.stretches):
             position += passed + length
@@ -51,7 +51,7 @@ class Difference:
         return position <= new_size and gaps <= len(self.rest) and copied + len(self.rest) == old_size
 
     def apply(self, new: BinaryIO, old: BinaryIO) -> None:
-        """Write the old file, reading the new one."""
+        """Read the new file and write the old one."""
         position = taken = 0
         for gap, passed, length in STRETCH.iter_unpack(self.stretches):
             old.write(self.rest[taken : taken + gap])
@@ -64,7 +64,7 @@ class Difference:
 
 
 def difference(new: Path, old: Path) -> Difference | None:
-    """Return how to make `old` out of `new`; None if that takes more than an undo file holds."""
+    """Return the difference that turns `new` into `old`; None if it is larger than an undo file may hold."""
     parts = _Parts()
     with new.open("rb") as source, old.open("rb") as target:
         # What a tag editor leaves alone keeps its distance from the file's beginning or from its end.
@@ -72,7 +72,7 @@ def difference(new: Path, old: Path) -> Difference | None:
         for start, block in _blocks(target):
             same = {shift: _equal(source, block, start + shift) for shift in shifts}
             shift = max(shifts, key=lambda shift: int(same[shift].sum()))
-            shifts.sort(key=lambda other: other != shift)  # of two that fit equally well, the one in use
+            shifts.sort(key=lambda other: other != shift)  # of two that fit equally well, the last one goes first
             parts.append(block, start + shift, same[shift])
             if parts.too_many:
                 return None
@@ -87,7 +87,7 @@ def _blocks(file: BinaryIO) -> Iterator[tuple[int, Bytes]]:
 
 
 def _equal(source: BinaryIO, block: Bytes, start: int) -> NDArray[np.bool_]:
-    """Tell where `block` equals the bytes of `source` from `start` on; what lies outside equals nothing."""
+    """Return where `block` equals the bytes of `source` from `start` on; False outside of `source`."""
     same = np.zeros(len(block), dtype=bool)
     first = max(start, 0)
     if first < start + len(block):
@@ -99,7 +99,7 @@ def _equal(source: BinaryIO, block: Bytes, start: int) -> NDArray[np.bool_]:
 
 
 class _Parts:
-    """A difference in the making."""
+    """Builds a difference block by block."""
 
     def __init__(self) -> None:
         self.stretches, self.rest = bytearray(), bytearray()
@@ -111,7 +111,7 @@ class _Parts:
         return len(self.rest) > MOST_REST_BYTES or len(self.stretches) > MOST_STRETCHES * STRETCH.size
 
     def append(self, block: Bytes, start: int, same: NDArray[np.bool_]) -> None:
-        """Take up a block of the old file; where `same`, it equals the new file from `start` on."""
+        """Add a block of the old file; where `same`, it equals the new file from `start` on."""
         same[: max(0, self._end - start)] = False  # stretches keep the order of the new file
         edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
         position = 0

@@ -1,8 +1,8 @@
-"""What the emotion of a song is called in a file's tags.
+"""The tag fields that describe the emotion of a song.
 
-The field that players show (mood) gets one plain word, and only where it is empty or emoseg's own. Everything else goes
-into fields that begin with ``EMOSEG_``. Numbers are three digits from 000 to 100, because players sort and compare tags
-as text: 050 is neutral in valence and arousal.
+The mood field, which players show, gets one plain word, and only if it is empty or was written by emoseg. Everything
+else goes into fields that begin with ``EMOSEG_``. Numbers have three digits, from 000 to 100, because players sort and
+compare tags as text; 050 is neutral in valence and arousal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SCALE = "000-100; valence and arousal: 050 is neutral"
 
 @dataclass(frozen=True)
 class SongFacts:
-    """What there is to say of a song; probabilities of labels are in [0, 1], valence and arousal in [-1, 1]."""
+    """What tags say about a song: label, confidence in [0, 1], valence and arousal in [-1, 1] or None, and model."""
 
     label: str
     confidence: float
@@ -36,9 +36,9 @@ class SongFacts:
 
 
 def mood_word(label: str, space: EmotionSpace) -> str | None:
-    """Return the mood of a label in one word: the label itself where it has no place in the plane.
+    """Return one word for a label: its mood, or the label itself if it has no place in the valence-arousal plane.
 
-    None where the label is not one of the space's, such as an answer that leaves the emotion open.
+    The result is None for an answer that is not a label of the space, such as ``"unsure"``.
     """
     if label not in space.labels:
         return None
@@ -47,7 +47,7 @@ def mood_word(label: str, space: EmotionSpace) -> str | None:
 
 
 def own_fields(facts: SongFacts, space: EmotionSpace) -> dict[str, str]:
-    """Return emoseg's own fields for a song, all with the prefix."""
+    """Return emoseg's own fields for a song by their names, which begin with `PREFIX`."""
     mood = mood_word(facts.label, space)
     fields = {
         "MOOD": mood,

@@ -1,6 +1,6 @@
-"""mutagen in another process: whatever a damaged file does to it, this process goes on.
+"""Reading and writing tags with mutagen in another process, which a damaged file may crash or hang.
 
-The process's memory and the growth of the files that it writes are limited (`containers`), and so is its time.
+The memory of that process, its time and the growth of the files that it writes are limited.
 """
 
 from __future__ import annotations
@@ -20,20 +20,26 @@ from emoseg.errors import MissingExtraError
 from emoseg.system.parallel import start_module
 
 PATIENCE_S = 60.0
-"""Seconds for a file, and more for its size: tags in front of the sound move all of it."""
+"""Seconds for a small file; a large one gets more, because tags in front of the sound move all of it."""
 _BYTES_PER_S = 10e6
 
 
 class RefusedError(Exception):
-    """The tags of a file cannot be read or written; the words say why."""
+    """The tags of a file cannot be read or written; the message says why."""
 
 
 @dataclass(frozen=True)
 class FileTags:
-    """What a file's tags say.
+    """The tags of a file that concern emoseg.
 
-    `mood` are all values of the mood fields, whoever wrote them; `mood_field` is the name of the field that a mood
-    would be written to; `own` are the fields with emoseg's prefix.
+    Parameters
+    ----------
+    mood : tuple of str
+        All values of mood fields, whoever wrote them.
+    mood_field : str
+        Name of the field that a mood would be written to.
+    own : dict of str to str
+        The fields with emoseg's prefix.
     """
 
     mood: tuple[str, ...]
@@ -42,7 +48,7 @@ class FileTags:
 
 
 class TagProcess:
-    """A process that reads and writes tags: started on first use, and again after it had to be ended.
+    """A process that reads and writes tags; it is started on first use, and again after it ended.
 
     Raises
     ------
@@ -69,22 +75,22 @@ class TagProcess:
         Raises
         ------
         RefusedError
-            They cannot be read, or its container cannot hold tags.
+            The tags cannot be read, or the container cannot hold tags.
         """
         return self._tags(path, None)
 
     def write(self, path: Path, *, mood: str | None, own: Mapping[str, str]) -> FileTags:
-        """Replace emoseg's own fields by `own`, and the mood by `mood`: None leaves it, an empty one removes it.
+        """Replace emoseg's own fields by `own`, and the mood by `mood`; None leaves the mood, an empty one removes it.
 
         Returns
         -------
         FileTags
-            The tags before that.
+            The tags before the change.
 
         Raises
         ------
         RefusedError
-            They cannot be written; the file may be half-written.
+            The tags cannot be written; the file may be half-written.
         """
         return self._tags(path, {"mood": mood, "own": dict(own)})
 
@@ -105,9 +111,9 @@ class TagProcess:
             process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
             process.stdin.flush()
             answer = process.stdout.readline()
-        except OSError:  # it died meanwhile
+        except OSError:  # the process has died
             answer = b""
-        except BaseException:  # such as Ctrl-C: its answer must not be taken for that of another request
+        except BaseException:  # such as Ctrl-C; the answer must not be taken for that of the next request
             self._end()
             raise
         finally:

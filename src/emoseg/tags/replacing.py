@@ -1,9 +1,9 @@
-"""One file takes another's place, unless another program has changed that meanwhile.
+"""Replacing a file by a new version, unless another program has changed the file meanwhile.
 
-A file is read, and a new version of it is made, in a folder of its own beside it. On Linux the two files exchange their
-names in one step; then what was exchanged out is compared with what was read, and goes back if it differs. Elsewhere
-(and on file systems that cannot exchange) the comparison comes last before the new file takes its place. What no
-program can see is a write after that, through a file that was open all the time.
+The new version is made in a folder of its own beside the file. On Linux the two files exchange their names in one step.
+Then the file that was replaced is compared with the one that was read, and put back if they differ. On other systems,
+and on file systems that cannot exchange names, the comparison is the last step before the new file is renamed. A write
+after that, through a file that was open all the time, cannot be noticed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 @dataclass(frozen=True)
 class Original:
-    """A file as it was read: what its user calls it, where links lead, its state, and the checksum of its content."""
+    """A file as it was read: its path as given, its path without links, its state, and the checksum of its content."""
 
     name: Path
     path: Path
@@ -37,12 +37,12 @@ class Original:
     checksum: str
 
     def is_at(self, path: Path) -> bool:
-        """Whether a path holds this very file, unchanged."""
+        """Return whether a path holds this very file, unchanged."""
         status = path.lstat()
         return _identity(status) == _identity(self.status) and file_checksum(path) == self.checksum
 
     def changed(self) -> AudioError:
-        """Return the error that says that it did change."""
+        """Return the error that says that the file has changed."""
         return AudioError(f"{self.name}: changed while its tags were written; left alone", kind="tags")
 
 
@@ -52,12 +52,12 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 
 
 def find_file(path: Path) -> tuple[Path, os.stat_result]:
-    """Return the recording that a path leads to, and its state; nothing is opened.
+    """Return the path of a recording without links, and its state; nothing is opened.
 
     Raises
     ------
     AudioError
-        It is not a regular file, or is not named like a recording.
+        The path does not lead to a regular file, or the file is not named like a recording.
     """
     try:
         status = require_regular(path)
@@ -72,29 +72,29 @@ def find_file(path: Path) -> tuple[Path, os.stat_result]:
 
 
 def require_replaceable(path: Path, status: os.stat_result) -> None:
-    """Refuse a file that another must not take the place of.
+    """Raise an error for a file that must not be replaced.
 
     Raises
     ------
     AudioError
-        It is read-only, which a new file in its place would not respect, or has further names (hard links), which
-        would keep the old file.
+        The file is read-only, or it has further names (hard links), which would keep the old file.
     """
     if not status.st_mode & stat.S_IWUSR:
         raise AudioError(f"{path}: is read-only", kind="tags")
     if status.st_nlink > 1:
-        raise AudioError(f"{path}: has {status.st_nlink} names (hard links) that would part; left alone", kind="tags")
+        names = f"{status.st_nlink} names (hard links)"
+        raise AudioError(f"{path}: has {names}, of which one alone would change; left alone", kind="tags")
 
 
 def take_place(new: Path, original: Original, *, mtime_ns: int | None) -> None:
-    """Let `new` take the place of the original, with its owner, and with a modification time or that of now.
+    """Replace the original by `new`, which gets its owner, and `mtime_ns` or the present as its modification time.
 
     Raises
     ------
     AudioError
-        The original is not what it was; it is left alone.
+        The original has changed; it is left alone.
     OSError
-        The system refuses.
+        The file cannot be replaced.
     """
     target, status = original.path, original.status
     if hasattr(os, "chown"):
@@ -113,7 +113,7 @@ def take_place(new: Path, original: Original, *, mtime_ns: int | None) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two files exchange their names in one step; False where the system cannot."""
+    """Exchange the names of two files in one step; return False if the system cannot."""
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None, use_errno=True)

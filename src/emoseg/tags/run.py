@@ -1,4 +1,4 @@
-"""Tags for many files: where what is written comes from, and what became of each file."""
+"""Tags for many files: the source of what is written, and the result for each file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emoseg.analysis.analyzer import Analyzer
-from emoseg.audio.find import FoundFile, scan_folder
+from emoseg.audio.find import FoundFile, find_sources
 from emoseg.emotion import EmotionSpace
 from emoseg.errors import AudioError, ConfigError, EmosegError
 from emoseg.library.contents import Contents, read_contents
@@ -21,18 +21,19 @@ from emoseg.system.names import one_line
 from emoseg.tags import SongFacts, TagPlan, TagProcess, UndoFile, plan_tags, undo_tags, write_tags
 from emoseg.tags.replacing import find_file
 from emoseg.tags.undo import UndoEntry, UnreadLine, read_undo
+from emoseg.types import AnalysisFailure
 
 
 @dataclass(frozen=True)
 class Tagged:
-    """What became of a file: the plan, carried out or not, or the words of the failure."""
+    """The result for a file: its plan, which may have been carried out, or the message of its failure."""
 
     path: Path
     plan: TagPlan | None = None
     error: str | None = None
 
     def line(self) -> str:
-        """Return one line for people."""
+        """Return the result in one line."""
         told = self.error if self.plan is None else f"{self.path}: {self.plan.line()}"
         return one_line(told or "")
 
@@ -44,35 +45,35 @@ class Tagged:
 
 
 class Source:
-    """Songs and what there is to say of them: from a library, or by analysing them.
+    """The songs to be tagged and the facts about them, from a library or by analysing them.
 
     Parameters
     ----------
     paths : sequence of Path
-        Recordings, or folders of them; with a library, none stands for all of it.
+        Recordings, or folders of them; none means all recordings of the library.
     library : Path, optional
     model : str or Path, optional
-        Model folder or bundled model; exactly one of `library` and `model` is given.
+        Model folder or bundled model. Exactly one of `library` and `model` is given.
 
     Attributes
     ----------
     paths : list of Path
         The songs.
-    unlisted : dict of Path to str
-        Folders that could not be listed, and why.
+    failures : list of AnalysisFailure
+        Folders that could not be listed, or hold no recordings.
 
     Raises
     ------
     EmosegError
-        The library or the model cannot be used, or a path is no part of the library.
+        The library or the model cannot be used, or a path is not in the library.
     """
 
     def __init__(self, paths: Sequence[Path], *, library: Path | None = None, model: str | Path | None = None) -> None:
         if (library is None) == (model is None):
-            raise ConfigError("what to write comes from a library or a model: --library DIR or --model DIR")
+            raise ConfigError("the emotion comes from a library or a model: give one of --library DIR and --model DIR")
         self.library: Contents | None = None
         self.paths: list[Path] = []
-        self.unlisted: dict[Path, str] = {}
+        self.failures: list[AnalysisFailure] = []
         if library is not None:
             self.library = read_contents(library)
             self.space: EmotionSpace = self.library.space
@@ -86,36 +87,31 @@ class Source:
         elif model is not None:
             self._analyzer = Analyzer(model)
             self.space = self._analyzer.model.space
-            for path in paths:
-                self._find(path)
-
-    def _find(self, path: Path) -> None:
-        if not path.is_dir():
-            self.paths.append(path)
-            return
-        scan = scan_folder(path)
-        self.paths += [path / file.path for file in scan.files]
-        self.unlisted |= {path / folder: cause for folder, cause in scan.unlisted.items()}
+            for found in find_sources(paths):
+                if isinstance(found, AnalysisFailure):
+                    self.failures.append(found)
+                else:
+                    self.paths.append(Path(found))
 
     def facts(self, path: Path) -> SongFacts:
-        """Return what there is to say of a song.
+        """Return the facts about a song.
 
         Raises
         ------
         AudioError
-            It cannot be analysed.
+            The song cannot be analysed.
         """
         return self._facts[path] if self.library is not None else SongFacts.of(self._analyzer.analyze(path))
 
 
 def tag_files(source: Source, *, undo: UndoFile | None = None, keep_mtime: bool = False) -> Iterator[Tagged]:
-    """Plan the tags of every file, and carry the plans out where there is an undo file; yield what became of each.
+    """Plan the tags of every file, carry the plans out if there is an undo file, and yield the result for each file.
 
-    What a killed run left in a folder is removed before a file in it is changed. A library that the songs come from
-    takes note of the new files, so that a batch does not do them again.
+    Before a file is changed, temporary files that a killed run left in its folder are removed. The library that the
+    songs come from records the new state of the files, so that a batch does not analyse them again.
     """
-    for folder, cause in source.unlisted.items():
-        yield Tagged(folder, error=f"{folder}: cannot be listed: {cause}")
+    for failure in source.failures:
+        yield Tagged(Path(failure.path), error=failure.message)
     with ExitStack() as stack:
         process = stack.enter_context(TagProcess())
         manifest = None
@@ -132,24 +128,24 @@ def tag_files(source: Source, *, undo: UndoFile | None = None, keep_mtime: bool 
                     library = source.library.out if source.library is not None else None
                     content = write_tags(plan, undo, keep_mtime=keep_mtime, library=library, process=process)
                     if manifest is not None:
-                        _note(manifest, path, content)
+                        _record(manifest, path, content)
             except AudioError as error:
                 yield Tagged(path, error=str(error))
             except EmosegError:  # of the model or the library, which all recordings share
                 raise
-            except Exception as error:  # whatever a recording does to a library must not end the run
+            except Exception as error:  # whatever a recording makes a library raise must not end the run
                 yield Tagged(path, error=f"{path}: {type(error).__name__}: {error}")
             else:
                 yield Tagged(path, plan)
 
 
 def undo_files(file: Path) -> Iterator[tuple[str, bool]]:
-    """Restore every file of an undo file, the latest change first; yield a line for each, and whether it went well.
+    """Restore every file of an undo file, the latest change first; yield one line for each, and whether it succeeded.
 
     Raises
     ------
     ConfigError
-        `file` is no undo file of emoseg.
+        `file` is not an undo file of emoseg.
     """
     clean: set[Path] = set()
     for entry in read_undo(file):
@@ -163,35 +159,35 @@ def undo_files(file: Path) -> Iterator[tuple[str, bool]]:
             yield one_line(str(error)), False
             continue
         if outcome == "restored":
-            _note_restored(entry)
+            _record_restored(entry)
         yield one_line(f"{entry.path}: {outcome}"), True
 
 
 def _remove_leftovers(path: Path, clean: set[Path]) -> None:
-    """Remove what a killed run left beside a recording, once per folder; refuse what is no recording."""
+    """Remove temporary files that a killed run left beside a recording, once per folder."""
     folder = find_file(path)[0].parent
     if folder not in clean:
         clean.add(folder)
         remove_leftovers(folder)
 
 
-def _note_restored(entry: UndoEntry) -> None:
-    # A library that is gone or busy takes no note, and its next batch does the song again: work, but no wrong answer.
+def _record_restored(entry: UndoEntry) -> None:
+    # If the library is missing or in use, its next batch analyses the song again, which costs time but is correct.
     if entry.library is None:
         return
     with (
         suppress(EmosegError, OSError, sqlite3.Error, ValueError),
         closing(Manifest.open(entry.library)) as manifest,
-        # After it is known to be a library: an undo file may name any folder, and the lock is a file.
+        # Only now, because an undo file may name any folder, and locking a folder creates a file in it.
         folder_locked(entry.library),
     ):
-        _note(manifest, entry.path, entry.old.checksum)
+        _record(manifest, entry.path, entry.old.checksum)
 
 
-def _note(manifest: Manifest, path: Path, content: str) -> None:
-    with suppress(OSError, sqlite3.Error, ValueError):  # without the note a batch does the song again
+def _record(manifest: Manifest, path: Path, content: str) -> None:
+    with suppress(OSError, sqlite3.Error, ValueError):  # without the record, a batch analyses the song again
         status = path.stat()
-        if file_checksum(path) != content:  # changed since, and so to be done again
+        if file_checksum(path) != content:  # it has changed since, so a batch must analyse it again
             return
         inside = path.relative_to(manifest.settings.root).as_posix()
         manifest.touch(inside, FoundFile(inside, status.st_size, modified_ns(status)), content)
@@ -206,5 +202,5 @@ def _among(path: Path, chosen: Sequence[Path]) -> bool:
 
 
 def _absolute(path: Path) -> Path:
-    # The library's root is without links; what a user names may be reached through one.
+    # The root of a library is resolved; a path that a user gives may lead through links.
     return Path(os.path.abspath(path.parent.resolve() / path.name)) if path.name else path.resolve()  # noqa: PTH100

@@ -1,9 +1,9 @@
-"""The undo file of `emoseg tag`: one line per file that can bring it back byte for byte.
+"""The undo file of `emoseg tag`: one line per file, from which the file can be restored byte for byte.
 
-JSON Lines, ``emoseg.tag-undo/2``. A line is written, and on the disk, before its file is replaced. It has what people
-want to know (the fields before) and the difference from the new file to the old one. Its last field is a checksum of
-all that goes before it, so a line that was damaged or cut off is known. Undo files may come from strangers: a line is
-checked in full before anything that it names is opened.
+The format is JSON Lines, ``emoseg.tag-undo/2``. A line is on the disk before its file is replaced. It holds the old
+fields, for people, and the difference from the new file to the old one. Its last field is a checksum of everything
+before it, so a line that was damaged or cut off is recognised. Undo files may come from strangers: a line is checked in
+full before any file that it names is opened.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from io import FileIO
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -26,7 +25,7 @@ from typing import Annotated, Any, BinaryIO
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
 from emoseg.errors import ConfigError
-from emoseg.system.files import require_regular, sync_folder
+from emoseg.system.files import checksum, require_regular, sync_folder
 from emoseg.tags.delta import MOST_REST_BYTES, MOST_STRETCHES, STRETCH, Difference
 
 SCHEMA = "emoseg.tag-undo/2"
@@ -36,7 +35,7 @@ MOST_TEXT = 1 << 16  # characters of all fields of a file that emoseg reads
 _START = f'{{"schema": "{SCHEMA}", '.encode()
 _END = re.compile(rb', "checksum": "([0-9a-f]{32})"\}\n?\Z')
 _END_BYTES = 50
-_MOST_VALUES = 1 << 17  # a few brackets and commas in a line are emoseg's; millions would fill the memory
+_MOST_VALUES = 1 << 17  # commas and brackets in a line; emoseg writes a few, and millions would fill the memory
 
 
 def _path(value: Any) -> Path:
@@ -63,30 +62,30 @@ class _Strict(BaseModel):
 
 
 class Fields(_Strict):
-    """What a file's tags said, for people."""
+    """The old fields of a file, for people."""
 
     mood: Annotated[list[_Text], Field(max_length=MOST_TEXT)]
     fields: Annotated[dict[_Text, _Text], Field(max_length=MOST_TEXT)]
 
 
 class NewFile(_Strict):
-    """What tells a file that emoseg wrote."""
+    """What identifies a file that emoseg wrote."""
 
     checksum: _Checksum
     size: _Size
 
 
 class OldFile(NewFile):
-    """What tells the file before it, and when that was changed last."""
+    """What identifies the file before it, and its modification time."""
 
     mtime_ns: Annotated[int, Field(ge=-(1 << 92), le=1 << 92)]  # what 64 bits of seconds hold
 
 
 class UndoEntry(_Strict):
-    """What restores a file.
+    """A line of an undo file, from which one file can be restored.
 
-    `path` is where it is, without following a last link; `library` is the library that knows it, if one does.
-    `stretches` and `rest` are those of a `Difference`, compressed by zlib, in base64.
+    `path` is the absolute path of the file, which may be a link. `library` is the library that the file is in, if any.
+    `stretches` and `rest` are those of a `Difference`, compressed with zlib and encoded in base64.
     """
 
     path: _Path
@@ -103,7 +102,7 @@ class UndoEntry(_Strict):
         Raises
         ------
         ValueError
-            It is none, or does not lead from a file of the one size to one of the other.
+            The entry holds no difference, or one that does not fit the sizes of the two files.
         """
         stretches = _unpacked(self.stretches, MOST_STRETCHES * STRETCH.size)
         rest = _unpacked(self.rest, min(MOST_REST_BYTES, self.old.size))
@@ -114,7 +113,7 @@ class UndoEntry(_Strict):
 
 
 def packed(data: bytes) -> str:
-    """Return bytes compressed, as text; the inverse of what `UndoEntry.difference` does."""
+    """Return compressed bytes as text, which `UndoEntry.difference` reads."""
     return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
 
 
@@ -133,7 +132,7 @@ def _unpacked(text: str, most: int) -> bytes:
 
 
 class UndoFile:
-    """The undo file of one run; made with the first line, never over an earlier file."""
+    """The undo file of one run; it is created with the first line, and never replaces an earlier file."""
 
     def __init__(self, path: Path) -> None:
         if os.path.lexists(path):
@@ -146,16 +145,16 @@ class UndoFile:
 
     @staticmethod
     def default_path() -> Path:
-        """Return a name in the current folder that tells the time."""
+        """Return the path of a file in the current folder whose name is the present time."""
         return Path(f"emoseg-undo-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
 
     def add(self, entry: UndoEntry) -> None:
-        """Append a line, and see that it is on the disk. A line that cannot be written whole is taken back.
+        """Append a line and wait until it is on the disk; a line that cannot be written whole is removed again.
 
         Raises
         ------
         ConfigError
-            The disk refuses, another program has changed the file, or it would hold more than what is read back.
+            The file cannot be written, was changed by another program, or would be larger than `read_undo` accepts.
         """
         line = _line(entry)
         if len(line) > MOST_LINE_BYTES or self._lines == MOST_LINES:
@@ -178,7 +177,7 @@ class UndoFile:
     def _append(self, file: FileIO, line: bytes) -> None:
         if os.fstat(file.fileno()).st_size < self._length:
             raise OSError("another program cut it short")
-        # What a failed attempt left is cut off: a line only ever follows a line end.
+        # Remains of a failed attempt are cut off, so that a line always follows a line end.
         file.truncate(self._length)
         file.seek(self._length)
         left = memoryview(line)
@@ -196,11 +195,7 @@ class UndoFile:
 
 def _line(entry: UndoEntry) -> bytes:
     told = json.dumps({"schema": SCHEMA, **entry.model_dump()}).encode("ascii")[:-1]
-    return told + f', "checksum": "{_checksum(told)}"}}\n'.encode()
-
-
-def _checksum(data: bytes) -> str:
-    return blake2b(data, digest_size=16).hexdigest()
+    return told + f', "checksum": "{checksum(told)}"}}\n'.encode()
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -208,19 +203,19 @@ def _checksum(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class UnreadLine:
-    """Words about a line that restores nothing; `harmless` if no file was changed after it was written."""
+    """A message about lines from which nothing can be restored; `harmless` if no file was changed for them."""
 
     words: str
     harmless: bool = False
 
 
 def read_undo(path: Path) -> Iterator[UndoEntry | UnreadLine]:
-    """Yield what an undo file holds: first the lines that cannot be read, then the entries, the latest first.
+    """Yield the content of an undo file: first the lines that cannot be read, then the entries, the latest first.
 
     Raises
     ------
     ConfigError
-        It cannot be read, or no line is one of emoseg's.
+        The file cannot be read, or no line was written by emoseg.
     """
     require_regular(path, error=ConfigError)
     try:
@@ -237,7 +232,7 @@ def read_undo(path: Path) -> Iterator[UndoEntry | UnreadLine]:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file; of one that is too long for emoseg only its last byte."""
+    """Yield the lines of a file; of a line longer than emoseg writes, only the last byte."""
     while line := file.readline(MOST_LINE_BYTES):
         piece = line
         while len(piece) == MOST_LINE_BYTES and not piece.endswith(b"\n"):
@@ -247,7 +242,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 class _Places:
-    """Where the whole lines of an undo file begin, and which others there are."""
+    """The offsets of the intact lines of an undo file, and the numbers of the others."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -288,7 +283,7 @@ class _Places:
 
 def _is_whole(line: bytes) -> bool:
     end = _END.search(line, max(0, len(line) - _END_BYTES - 2))
-    return bool(end and line.startswith(_START) and _checksum(line[: end.start()]) == end[1].decode())
+    return bool(end and line.startswith(_START) and checksum(line[: end.start()]) == end[1].decode())
 
 
 def _entry(path: Path, number: int, line: bytes) -> UndoEntry | UnreadLine:
