@@ -253,7 +253,7 @@ def test_a_drive_that_is_not_there_costs_nothing(own: Path, model: Path, tmp_pat
     before = tables(out)
     shutil.move(own, tmp_path / "drive")
     own.mkdir()
-    with pytest.raises(ConfigError, match="holds no recordings, but the library does: is the drive there"):
+    with pytest.raises(ConfigError, match="holds no recordings, but the library does: is the drive connected"):
         in_process(own, out, model)
     assert tables(out) == before
 
@@ -435,7 +435,7 @@ def test_a_damaged_manifest_and_a_drive_that_is_not_there_cost_nothing(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (out / MANIFEST_FILE).write_bytes(b"x" * 5000)
-    with pytest.warns(EmosegWarning, match="is damaged"), pytest.raises(ConfigError, match="is the drive there"):
+    with pytest.warns(EmosegWarning, match="is damaged"), pytest.raises(ConfigError, match="is the drive connected"):
         in_process(tmp_path / "empty", out, model)
     assert tables(out) == tables(small.library)
 
@@ -697,7 +697,7 @@ def test_many_failures_are_counted_on_the_terminal(model: Path, tmp_path: Path, 
     out = tmp_path / "out"
     outcome = call("batch", tmp_path / "music", "--out", out, "--model", model, "--workers", "1", "-q")
     assert outcome.err.count("\n") == 21
-    assert outcome.err.endswith(f"... and 5 more: {out / 'failures.csv'} has all\n")
+    assert outcome.err.endswith(f"... and 5 more: {out / 'failures.csv'} lists all\n")
     assert len((out / "failures.csv").read_text().splitlines()) == 26
 
 
