@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from emoseg.errors import ConfigError
+from emoseg.registry import Registry
 from emoseg.system.files import read_text
 
 # A model folder brings its own settings, so they bound the memory and the time that an analysis can take.
@@ -41,12 +42,18 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+HOP_ABOVE_S, HOP_MOST_S = 0.05, 60.0
+"""Limits of the hop of segments in seconds: above the first, at most the second."""
+
+
 class SegmentConfig(_Frozen):
     """How a recording is cut into segments."""
 
     sample_rate_hz: int = Field(22050, ge=8000, le=192000, description="Rate every recording is resampled to.")
     length_s: float = Field(3.0, gt=0.2, le=60, description="Length of a segment.")
-    hop_s: float = Field(3.0, gt=0.05, le=60, description="Distance between the starts of neighbouring segments.")
+    hop_s: float = Field(
+        3.0, gt=HOP_ABOVE_S, le=HOP_MOST_S, description="Distance between the starts of neighbouring segments."
+    )
     last: Literal["pad", "drop"] = Field(
         "pad",
         description="What happens to a last segment that is not full: 'pad' keeps it when at least half of it is sound "
@@ -100,7 +107,23 @@ class TimelineConfig(_Frozen):
         return chance + (1 - chance) / 3 if self.unsure_below is None else self.unsure_below
 
 
-class LogMelConfig(_Frozen):
+class FrontendSettings(_Frozen):
+    """Base class of the settings of one frontend; `name` says which frontend they belong to.
+
+    A subclass is a pydantic model. Its `name` has a default, the name of the frontend, and so has each other field. A
+    table ``[[frontends]]`` of the settings file sets them.
+    """
+
+    name: str
+
+    def check(self, segment: SegmentConfig) -> None:
+        """Raise `ValueError` where these settings do not fit the segments.
+
+        Called before anything is computed. A subclass overrides it if it has such a rule, such as a bound of memory.
+        """
+
+
+class LogMelConfig(FrontendSettings):
     """Log-mel spectrogram, for the convolutional network."""
 
     name: Literal["logmel"] = "logmel"
@@ -116,49 +139,100 @@ class LogMelConfig(_Frozen):
             raise ValueError(f"fmin_hz {self.fmin_hz} must be below fmax_hz {self.fmax_hz}")
         return self
 
+    def check(self, segment: SegmentConfig) -> None:
+        """Raise `ValueError` where the spectrogram of one segment would be too large."""
+        frames = _checked_frames(segment, self)
+        if frames * self.bands > _MOST_FEATURES:
+            raise ValueError(
+                f"logmel: {self.bands} bands in {frames} frames are too many; at most {_MOST_FEATURES} numbers"
+            )
 
-class DescriptorsConfig(_Frozen):
+
+class DescriptorsConfig(FrontendSettings):
     """Statistics of timbre, harmony, rhythm and loudness descriptors, for the multilayer perceptron."""
 
     name: Literal["descriptors"] = "descriptors"
     fft: int = Field(2048, ge=512, le=65536, description="Length of the analysis window, in samples.")
     hop: int = Field(512, ge=64, le=65536, description="Distance between frames, in samples.")
 
+    def check(self, segment: SegmentConfig) -> None:
+        """Raise `ValueError` where the spectra of one segment would be too large."""
+        _checked_frames(segment, self)
 
-class CompareConfig(_Frozen):
+
+class CompareConfig(FrontendSettings):
     """openSMILE's ComParE 2016 functionals, for the multilayer perceptron; extra ``opensmile``, for research only."""
 
     name: Literal["compare"] = "compare"
 
 
-AnyFrontend = LogMelConfig | DescriptorsConfig | CompareConfig
-FrontendConfig = Annotated[AnyFrontend, Field(discriminator="name")]
+def _check_frontend_class(thing: object) -> Any:
+    name, settings = getattr(thing, "name", None), getattr(thing, "settings_class", None)
+    if not (isinstance(thing, type) and isinstance(getattr(thing, "version", None), int)):
+        raise TypeError("must be a class with a name, a version that is a whole number, and a settings_class")
+    if not (isinstance(settings, type) and issubclass(settings, FrontendSettings)):
+        raise TypeError("its settings_class must be a subclass of emoseg.config.FrontendSettings")
+    if not isinstance(name, str) or settings.model_fields["name"].default != name:
+        raise TypeError("its name must be the default of the name in its settings_class")
+    if "." in name:
+        raise TypeError(f"its name {name!r} must not have a dot")
+    return thing
 
 
-def check_frontends(segment: SegmentConfig, frontends: Sequence[AnyFrontend]) -> None:
-    """Refuse frontends that are not distinct, or whose spectra of one segment would be too large.
+FRONTENDS: Registry[Any] = Registry(
+    "frontend",
+    group="emoseg.frontends",
+    builtin={
+        "logmel": "emoseg.frontends.logmel:LogMel",
+        "descriptors": "emoseg.frontends.descriptors.frontend:Descriptors",
+        "compare": "emoseg.frontends.compare:Compare",
+    },
+    check=_check_frontend_class,
+)
+"""The class of each frontend by name; docs/frontends.md shows how to add one."""
+
+
+def _frontend_settings(value: object) -> object:
+    """Return the settings of a frontend from a table with its name."""
+    if isinstance(value, FrontendSettings):
+        return value
+    name = value.get("name") if isinstance(value, dict) else None
+    if not isinstance(name, str):
+        raise ValueError("must be a table with the name of a frontend")
+    try:
+        frontend = FRONTENDS[name]
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return frontend.settings_class.model_validate(value)
+
+
+FrontendConfig = Annotated[SerializeAsAny[FrontendSettings], BeforeValidator(_frontend_settings)]
+
+
+def check_frontends(segment: SegmentConfig, frontends: Sequence[FrontendSettings]) -> None:
+    """Check that frontends are distinct and that their settings fit the segments.
 
     Raises
     ------
     ValueError
-        The message says which.
+        The message says which frontend breaks which rule.
     """
     names = [frontend.name for frontend in frontends]
     if len(set(names)) != len(names):
         raise ValueError(f"frontends must be distinct, got {names}")
     for frontend in frontends:
-        if isinstance(frontend, CompareConfig):
-            continue
-        frames = segment.length // frontend.hop + 1
-        if frames * frontend.fft > _MOST_FRAMED:
-            raise ValueError(
-                f"{frontend.name}: fft {frontend.fft} every {frontend.hop} samples is too much for a segment of "
-                f"{segment.length}; at most {_MOST_FRAMED} samples in all frames"
-            )
-        if isinstance(frontend, LogMelConfig) and frames * frontend.bands > _MOST_FEATURES:
-            raise ValueError(
-                f"logmel: {frontend.bands} bands in {frames} frames are too many; at most {_MOST_FEATURES} numbers"
-            )
+        frontend.check(segment)
+
+
+def _checked_frames(segment: SegmentConfig, frontend: LogMelConfig | DescriptorsConfig) -> int:
+    """Return the number of frames of a segment; raise `ValueError` where they need too much memory."""
+    frames = segment.length // frontend.hop + 1
+    if frames * frontend.fft > _MOST_FRAMED:
+        raise ValueError(
+            f"{frontend.name}: fft {frontend.fft} every {frontend.hop} samples is too much for a segment of "
+            f"{segment.length}; at most {_MOST_FRAMED} samples in all frames"
+        )
+    return frames
 
 
 class NetworkConfig(_Frozen):
@@ -257,18 +331,20 @@ class TrainConfig(_Frozen):
         return hash(self.model_dump_json())
 
 
-def parse_frontends(text: str) -> tuple[AnyFrontend, ...]:
-    """Return the default settings of frontends named like ``"logmel+descriptors"``."""
-    known: dict[str, type[AnyFrontend]] = {
-        "logmel": LogMelConfig,
-        "descriptors": DescriptorsConfig,
-        "compare": CompareConfig,
-    }
-    names = text.split("+")
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"frontend {name!r} is unknown; choose from {', '.join(known)}, joined by '+'")
-    return tuple(known[name]() for name in names)
+def parse_frontends(text: str) -> tuple[FrontendSettings, ...]:
+    """Return the default settings of frontends named like ``"logmel+descriptors"``.
+
+    Raises
+    ------
+    ConfigError
+        A name is not that of a frontend, or the settings of one have no defaults.
+    """
+    try:
+        return tuple(FRONTENDS[name].settings_class() for name in text.split("+"))
+    except ValidationError as error:
+        raise ConfigError(f"frontends {text!r}: {first_problem(error)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{error}; several are joined by '+'") from error
 
 
 def load_train_config(path: Path | None) -> TrainConfig:

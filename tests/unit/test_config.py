@@ -55,7 +55,7 @@ def test_an_empty_file_and_a_byte_order_mark_are_fine(file: Path) -> None:
     [
         ("epochs = 3\n", "unknown key 'epochs'"),
         ("[learning]\nepoch = 3\n", "unknown key 'learning.epoch'"),
-        ('[[frontends]]\nname = "logmel"\nmels = 3\n', "unknown key 'frontends.0.logmel.mels'"),
+        ('[[frontends]]\nname = "logmel"\nmels = 3\n', "unknown key 'frontends.0.mels'"),
     ],
 )
 def test_an_unknown_key_is_named(file: Path, text: str, message: str) -> None:
@@ -95,7 +95,7 @@ def test_a_bad_value_is_named_with_its_key_in_one_line(file: Path, text: str, ke
     [
         (
             '[[frontends]]\nname = "logmel"\nfmin_hz = 900\nfmax_hz = 900\n',
-            "frontends.0.logmel: fmin_hz 900.0 must be below fmax_hz 900.0",
+            "frontends.0: fmin_hz 900.0 must be below fmax_hz 900.0",
         ),
         (
             '[[frontends]]\nname = "logmel"\n[[frontends]]\nname = "logmel"\nbands = 32\n',
@@ -112,7 +112,9 @@ def test_rules_across_keys(file: Path, text: str, message: str) -> None:
 
 def test_an_unknown_frontend_in_a_file_is_named_with_the_known(file: Path) -> None:
     file.write_text('[[frontends]]\nname = "mfcc"\n')
-    with pytest.raises(ConfigError, match=r"settings\.toml: frontends\.0: .*'mfcc'.*'logmel', 'descriptors'"):
+    with pytest.raises(
+        ConfigError, match=r"settings\.toml: frontends\.0: frontend 'mfcc': must be one of logmel"
+    ):
         load_train_config(file)
     file.write_text("frontends = []\n")
     with pytest.raises(ConfigError, match=r"settings\.toml: frontends: .*at least 1 item"):
@@ -184,7 +186,9 @@ def test_parse_frontends() -> None:
 def test_parse_frontends_names_the_unknown_and_the_known(text: str, part: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_frontends(text)
-    assert str(caught.value) == f"frontend {part!r} is unknown; choose from logmel, descriptors, compare, joined by '+'"
+    message = str(caught.value)
+    assert message.startswith(f"frontend {part!r}: must be one of logmel, descriptors, compare")
+    assert message.endswith("; several are joined by '+'")
 
 
 def test_replace_settings_checks_again() -> None:

@@ -124,7 +124,7 @@ def test_checksums_name_the_files_of_a_model_and_no_others(folder: Path, tmp_pat
         ),
         (
             lambda c: c["frontends"][0].update(fft=131072),
-            "frontends.0.descriptors.fft: Input should be less than or equal",
+            "frontends.0.fft: Input should be less than or equal",
         ),
         (lambda c: c["segment"].update(length_s=0.3), "descriptors: a segment of 0.3 s gives 9 frames"),
     ],

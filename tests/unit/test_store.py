@@ -13,7 +13,8 @@ import soundfile
 from emoseg.audio.reader import SegmentReader
 from emoseg.config import DescriptorsConfig, LogMelConfig, SegmentConfig
 from emoseg.errors import AudioError, ConfigError, EmosegError, EmosegWarning
-from emoseg.frontends import Descriptors, build_frontend, compute_features
+from emoseg.frontends import build_frontend, compute_features
+from emoseg.frontends.descriptors.frontend import Descriptors
 from emoseg.frontends.store import FeatureTable, default_cache, load_features
 from emoseg.types import Float32
 
@@ -142,7 +143,7 @@ def test_a_new_version_of_a_frontend_computes_again(
 ) -> None:
     load(paths, cache)
     decoded.clear()
-    monkeypatch.setattr("emoseg.frontends.LogMel.version", 10**6)
+    monkeypatch.setattr("emoseg.frontends.logmel.LogMel.version", 10**6)
     load(paths, cache)
     assert len(decoded) == 3
 

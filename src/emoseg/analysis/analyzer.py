@@ -15,6 +15,7 @@ from emoseg.audio.reader import SegmentReader
 from emoseg.audio.segments import Excerpt
 from emoseg.audio.sound_kind import recording_kind, sound_evidence, sound_kinds
 from emoseg.audio.sources import Source, opened, source_name
+from emoseg.config import HOP_ABOVE_S, HOP_MOST_S
 from emoseg.emotion import EmotionSpace
 from emoseg.errors import AudioError, ConfigError
 from emoseg.frontends import build_frontend, compute_features
@@ -234,8 +235,10 @@ def analyze(
 def _check_settings(model: object, hop_s: object) -> None:
     if not isinstance(model, ModelFolder | str | os.PathLike):
         raise ConfigError(f"model {model!r}: must be a model folder or the name of a bundled model")
-    if hop_s is not None and not (isinstance(hop_s, int | float | np.integer | np.floating) and 0.05 < hop_s <= 60):
-        raise ConfigError(f"hop {hop_s!r} s: must be above 0.05 and at most 60 s")
+    if hop_s is not None and not (
+        isinstance(hop_s, int | float | np.integer | np.floating) and HOP_ABOVE_S < hop_s <= HOP_MOST_S
+    ):
+        raise ConfigError(f"hop {hop_s!r} s: must be above {HOP_ABOVE_S:g} and at most {HOP_MOST_S:g} s")
 
 
 def _answer(space: EmotionSpace, p: Float64, unsure_below: float) -> str:

@@ -1,7 +1,8 @@
-"""Segments to features, in numpy and scipy (or openSMILE), so that training and analysis cannot drift apart.
+"""Features of segments, computed by the same code in training and analysis.
 
-`build_frontend` makes the frontend that a configuration names: `logmel` for the convolutional network, `descriptors`
-and `compare` (openSMILE, an extra) for the multilayer perceptron.
+`build_frontend` returns the frontend that settings name: `logmel` for the convolutional network, `descriptors` and
+`compare` (openSMILE, an extra) for the multilayer perceptron, or one from another package. `FRONTENDS` is their
+registry; docs/frontends.md shows how to add one.
 """
 
 from __future__ import annotations
@@ -12,25 +13,26 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from emoseg.config import CompareConfig, FrontendConfig, LogMelConfig, SegmentConfig
+from emoseg.config import FRONTENDS, FrontendSettings, SegmentConfig
 from emoseg.errors import AudioError
-from emoseg.frontends.compare import Compare
-from emoseg.frontends.descriptors.frontend import Descriptors
-from emoseg.frontends.logmel import LogMel
 from emoseg.types import Float32
 
-__all__ = ["Compare", "Descriptors", "Frontend", "LogMel", "build_frontend", "compute_features"]
+__all__ = ["FRONTENDS", "Frontend", "build_frontend", "compute_features", "require_finite"]
 
 
 class Frontend(Protocol):
-    """What turns segments into features.
+    """Computes the features of segments.
+
+    A frontend is a class with a class attribute `settings_class`, a subclass of `emoseg.config.FrontendSettings`. It is
+    called with these settings and a `SegmentConfig`.
 
     Attributes
     ----------
     name : str
-        As in the configuration.
+        As in the settings.
     version : int
-        Rises whenever numbers change; part of the key of the feature store.
+        Rises whenever numbers change. It is part of the key of the feature store, and a model folder is refused by
+        another version.
     feature_names : tuple of str, or None
         One name per feature where features are a vector.
     """
@@ -40,36 +42,36 @@ class Frontend(Protocol):
     feature_names: tuple[str, ...] | None
 
     def shape(self) -> tuple[int, ...]:
-        """Return the shape of one segment's features."""
+        """Return the shape of one segment's features: (F,) for the perceptron, (bands, T) for the convolutional net."""
         ...
 
     def __call__(self, segments: Float32) -> Float32:
-        """Compute features, (B, n) samples to (B, *shape()), float32, always finite.
+        """Return the features of segments of shape (B, n): an array of shape (B, *shape()), float32, finite.
 
-        A segment's features are the same bytes in whatever batch it comes.
+        The features of a segment must not depend on the other segments of its batch.
         """
         ...
 
 
-def build_frontend(config: FrontendConfig, segment: SegmentConfig) -> Frontend:
-    """Make the frontend of a configuration.
+def build_frontend(config: FrontendSettings, segment: SegmentConfig) -> Frontend:
+    """Return the frontend that settings name.
 
     Parameters
     ----------
-    config : LogMelConfig, DescriptorsConfig or CompareConfig
+    config : FrontendSettings
+        Settings of one frontend, such as `LogMelConfig`.
     segment : SegmentConfig
         Sample rate and length of the segments that it will be given.
 
     Raises
     ------
     ConfigError
-        When the frontend's settings do not fit the sample rate or the length.
+        No frontend has the name, or its settings do not fit the sample rate or the length.
     MissingExtraError
-        When the package that the frontend needs is not installed.
+        The package that the frontend needs is not installed.
     """
-    if isinstance(config, LogMelConfig):
-        return LogMel(config, segment)
-    return Compare(config, segment) if isinstance(config, CompareConfig) else Descriptors(config, segment)
+    frontend: Frontend = FRONTENDS[config.name](config, segment)
+    return frontend
 
 
 def compute_features(frontends: Sequence[Frontend], samples: Float32) -> dict[str, Float32]:

@@ -46,6 +46,7 @@ class Compare:
 
     name = "compare"
     version = 1
+    settings_class = CompareConfig
 
     def __init__(self, config: CompareConfig, segment: SegmentConfig) -> None:
         if find_spec("opensmile") is None:

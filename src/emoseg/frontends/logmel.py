@@ -36,6 +36,7 @@ class LogMel:
 
     name = "logmel"
     version = 1
+    settings_class = LogMelConfig
     feature_names: tuple[str, ...] | None = None
 
     def __init__(self, config: LogMelConfig, segment: SegmentConfig) -> None:

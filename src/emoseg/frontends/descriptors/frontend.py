@@ -46,6 +46,7 @@ class Descriptors:
 
     name = "descriptors"
     version = 1
+    settings_class = DescriptorsConfig
 
     def __init__(self, config: DescriptorsConfig, segment: SegmentConfig) -> None:
         _check_frames(config, segment)
