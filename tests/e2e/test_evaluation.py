@@ -31,7 +31,7 @@ from emoseg.evaluation.figure import require_figure, write_figure
 from emoseg.evaluation.injected_noise import InjectedNoise
 from emoseg.evaluation.measures import make_result
 from emoseg.evaluation.protocol import make_fold, soft_targets, split_report
-from emoseg.frontends import Descriptors
+from emoseg.frontends.descriptors.frontend import Descriptors
 from emoseg.learning.methods import METHODS, resolve_settings
 from emoseg.learning.methods.base import Method, MethodFit
 from emoseg.learning.methods.base import Run as MethodRun

@@ -32,7 +32,8 @@ from emoseg.corpora import load_corpus
 from emoseg.corpora.base import Corpus
 from emoseg.emotion import QUADRANTS
 from emoseg.errors import ConfigError, EmosegWarning, ModelError
-from emoseg.frontends import Descriptors, build_frontend
+from emoseg.frontends import build_frontend
+from emoseg.frontends.descriptors.frontend import Descriptors
 from emoseg.learning.ensemble import SegmentEnsemble
 from emoseg.learning.methods.emoseg.method import Emoseg
 from emoseg.learning.methods.inherit import MixupTrainer

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from emoseg.config import TrainConfig, config_hash, default_toml, load_train_config, parse_frontends
+from emoseg.config import TrainConfig, config_hash, load_train_config, parse_frontends
+from emoseg.default_settings import default_toml
 from emoseg.errors import ConfigError
-from emoseg.frontends import Descriptors, LogMel
+from emoseg.frontends.descriptors.frontend import Descriptors
+from emoseg.frontends.logmel import LogMel
 from emoseg.learning.methods import METHODS, build_method, code_versions, resolve_settings
 from emoseg.learning.methods.emoseg.settings import EmosegSettings
 from emoseg.version import VERSION

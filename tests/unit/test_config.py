@@ -112,9 +112,7 @@ def test_rules_across_keys(file: Path, text: str, message: str) -> None:
 
 def test_an_unknown_frontend_in_a_file_is_named_with_the_known(file: Path) -> None:
     file.write_text('[[frontends]]\nname = "mfcc"\n')
-    with pytest.raises(
-        ConfigError, match=r"settings\.toml: frontends\.0: frontend 'mfcc': must be one of logmel"
-    ):
+    with pytest.raises(ConfigError, match=r"settings\.toml: frontends\.0: frontend 'mfcc': must be one of logmel"):
         load_train_config(file)
     file.write_text("frontends = []\n")
     with pytest.raises(ConfigError, match=r"settings\.toml: frontends: .*at least 1 item"):

@@ -20,7 +20,7 @@ def config(
     ] = None,
 ) -> None:
     """Write a settings file with all defaults, for the option --config of train and evaluate."""
-    from emoseg.config import default_toml
+    from emoseg.default_settings import default_toml
     from emoseg.learning import require_train_extra
     from emoseg.learning.methods import METHODS
     from emoseg.system.files import write_whole
