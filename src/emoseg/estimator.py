@@ -26,7 +26,9 @@ from emoseg.audio.sources import Source
 from emoseg.config import TrainConfig, first_problem
 from emoseg.corpora.base import Song, make_corpus
 from emoseg.errors import AudioError, ConfigError, EmosegError, EmosegWarning, MissingExtraError
+from emoseg.learning import check_seed
 from emoseg.system.files import remove_leftovers, require_regular, work_folder
+from emoseg.system.parallel import check_workers
 from emoseg.training import Trained, train
 from emoseg.types import Analysis, AnalysisFailure, Float64
 
@@ -132,6 +134,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         EmosegWarning
             Some recordings could not be used.
         """
+        check_seed(self.random_state, name="random_state")
+        check_workers(self.workers)
         files = _checked_paths(paths)
         values = _checked_labels(labels, len(files))
         artists = _checked_groups(groups, len(files))
@@ -146,8 +150,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 corpus,
                 folder / _FOLDER,
                 config=config,
-                seed=_checked_seed(self.random_state),
-                workers=_checked_workers(self.workers),
+                seed=int(self.random_state),
+                workers=self.workers,
                 cache=None if self.cache is None else Path(self.cache),
                 quiet=not self.verbose,
             )
@@ -184,7 +188,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         sources = _listed(paths, "paths")
         with self._model_folder() as folder:
-            results = list(analyze_many(sources, model=folder, workers=_checked_workers(self.workers)))
+            results = list(analyze_many(sources, model=folder, workers=self.workers))
         table = np.full((len(results), len(self.classes_)), 1 / len(self.classes_))
         for row, result in zip(table, map(_required, results), strict=True):
             if result.song.probabilities:
@@ -329,15 +333,3 @@ def _check_length(values: Sequence[Any], name: str, count: int) -> None:
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float | np.floating) and math.isnan(value)
-
-
-def _checked_seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ConfigError(f"random_state {seed!r}: must be a whole number, at least 0")
-    return int(seed)
-
-
-def _checked_workers(workers: Any) -> int:
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ConfigError(f"workers {workers!r}: must be a whole number, at least 1")
-    return workers

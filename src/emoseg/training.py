@@ -30,7 +30,7 @@ from emoseg.corpora.segments import CorpusSegments, load_segments
 from emoseg.corpora.splits import song_folds
 from emoseg.errors import ConfigError, EmosegError
 from emoseg.frontends import build_frontend
-from emoseg.learning import require_train_extra
+from emoseg.learning import check_arguments, check_seed, require_train_extra
 from emoseg.learning.methods import METHODS, build_method, code_versions, resolve_settings
 from emoseg.metrics import calibration_error, macro_f1
 from emoseg.song.file import song_model_arrays
@@ -104,8 +104,8 @@ def train(
     Raises
     ------
     ConfigError
-        `out` is not free, or holds the passes of a run with other settings; `measured` is of something else; or a file
-        cannot be read.
+        An argument has another type; `out` is not free, or holds the passes of a run with other settings; `measured` is
+        of something else; or a file cannot be read.
     CorpusError
         The corpus cannot be learnt from.
     EmosegError
@@ -118,7 +118,10 @@ def train(
         What an earlier call or the feature store kept is damaged; that part is done again.
     """
     require_train_extra()
-    out, config = Path(out), config or TrainConfig()
+    config = TrainConfig() if config is None else config
+    check_arguments(corpus, config, workers)
+    check_seed(seed)
+    out = Path(out)
     _require_free(out)
     config = resolve_settings(config, [config.method])
     method = METHODS[config.method]

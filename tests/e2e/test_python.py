@@ -6,8 +6,9 @@ import io
 import multiprocessing
 import os
 import pickle
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import emoseg
 from emoseg.analysis.analyzer import Analyzer
 from emoseg.audio.reader import read
 from emoseg.audio.sources import opened
+from emoseg.corpora.base import Corpus
 from emoseg.types import Analysis, AnalysisFailure, Recording
 
 
@@ -207,6 +209,36 @@ def test_a_bad_source_is_refused_with_its_value_and_the_rule(
 def test_bad_settings_are_refused_with_their_value_and_the_rule(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(emoseg.EmosegError, match=message):
         emoseg.analyze(np.zeros(RATE), sample_rate_hz=RATE, **settings)
+
+
+def _train(corpus: Any, **settings: Any) -> object:
+    return emoseg.train(corpus, "model", **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"corpus": "folder:my-songs"}, "corpus 'folder:my-songs': must be a Corpus, which load_corpus returns"),
+        ({"config": {"method": "mixup"}}, "config {'method': 'mixup'}: must be a TrainConfig"),
+        ({"workers": 0}, "workers 0: must be a whole number, at least 1"),
+        ({"seed": -1}, "seed -1: must be a whole number, at least 0"),
+        ({"seed": 0.5}, "seed 0.5: must be a whole number, at least 0"),
+    ],
+)
+def test_bad_arguments_of_training_and_evaluation_are_refused(settings: dict[str, Any], message: str) -> None:
+    pytest.importorskip("torch")
+    space = emoseg.Analyzer().model.space
+    given = {"corpus": Corpus("none", Path(), space, ()), **settings}
+    calls: list[Callable[..., object]] = [_train] if "seed" in settings else [_train, emoseg.evaluate]
+    for call in calls:
+        with pytest.raises(emoseg.ConfigError, match=re.escape(message)):
+            call(**given)
+
+
+@pytest.mark.parametrize("spec", ["my-songs", "folder:", 7, None])
+def test_a_bad_corpus_is_refused(spec: Any) -> None:
+    with pytest.raises(emoseg.CorpusError, match="must be NAME:PATH with NAME one of 4q"):
+        emoseg.load_corpus(spec)
 
 
 @pytest.mark.parametrize("batch", [0, -1, 1.5, "all"])

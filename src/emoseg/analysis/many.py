@@ -13,7 +13,7 @@ from emoseg.analysis.model_folder import DEFAULT_MODEL, ModelFolder
 from emoseg.audio.find import find_recordings
 from emoseg.audio.sources import Source, is_array, is_encoded, portable, source_name
 from emoseg.errors import AudioError, ConfigError, EmosegError, ModelError
-from emoseg.system.parallel import ONE_THREAD, Loss, Start, run_parallel
+from emoseg.system.parallel import ONE_THREAD, Loss, Start, check_workers, run_parallel
 from emoseg.types import Analysis, AnalysisFailure
 
 
@@ -78,8 +78,7 @@ def analyze_many(
     a.mp3 ok
     b.flac ok
     """
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ConfigError(f"workers {workers!r}: must be a whole number, at least 1")
+    check_workers(workers)
     if isinstance(model, Analyzer) and hop_s is not None:
         raise ConfigError(f"hop_s {hop_s!r}: an Analyzer has its own")
     analyzer = model if isinstance(model, Analyzer) else Analyzer(model, hop_s=hop_s)

@@ -257,7 +257,7 @@ def find_model(model: str | Path = DEFAULT_MODEL) -> Path:
     raise ModelError(f"{model}: is not a model folder, and no bundled model has that name (there is {names})")
 
 
-def load_model(model: str | Path = DEFAULT_MODEL) -> ModelFolder:
+def load_model(model: str | os.PathLike[str] = DEFAULT_MODEL) -> ModelFolder:
     """Load a model after checking that its folder is whole, unaltered and of this version.
 
     Parameters
@@ -271,7 +271,7 @@ def load_model(model: str | Path = DEFAULT_MODEL) -> ModelFolder:
         There is no such model, a file is missing, altered or not what emoseg writes, or it needs another version of a
         frontend.
     """
-    root = find_model(model)
+    root = find_model(Path(model))
     config = _read_config(root)
     shapes = _feature_shapes(root, config)
     segment_model = _checked_content(root, SEGMENT_FILE, config)

@@ -41,7 +41,7 @@ def load_corpus(spec: str, options: CorpusOptions | None = None) -> Corpus:
     ConfigError
         No corpus has the name, or an option does not apply to this corpus or has an impossible value.
     """
-    name, colon, path = spec.partition(":")
+    name, colon, path = str(spec).partition(":")
     if not (name and colon and path):
         raise CorpusError(f"corpus {spec!r}: must be NAME:PATH with NAME one of {', '.join(CORPORA)}")
     kind = CORPORA[name]

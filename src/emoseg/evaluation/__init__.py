@@ -29,7 +29,7 @@ from emoseg.evaluation.measures import make_result
 from emoseg.evaluation.predictions import require_predictions, write_predictions
 from emoseg.evaluation.protocol import DEFAULT_METHODS, Protocol, check_splits, split_report
 from emoseg.evaluation.report import print_result, write_result
-from emoseg.learning import require_train_extra
+from emoseg.learning import check_arguments, require_train_extra
 from emoseg.learning.methods import METHODS, resolve_settings
 from emoseg.system.progress import progress
 from emoseg.system.unfinished import unfinished, unfinished_folder
@@ -78,7 +78,8 @@ def evaluate(
     Raises
     ------
     ConfigError
-        `work` holds results of an evaluation with other settings, or `predictions` cannot be written.
+        An argument has another type, `work` holds results of an evaluation with other settings, or `predictions` cannot
+        be written.
     EmosegError
         Another process works in `work`, a loss or a probability is not finite, or the disk is full.
     CorpusError
@@ -93,7 +94,8 @@ def evaluate(
         kept result is damaged, and its training is repeated.
     """
     require_train_extra()
-    protocol, config = protocol or Protocol(), config or TrainConfig()
+    protocol, config = protocol or Protocol(), TrainConfig() if config is None else config
+    check_arguments(corpus, config, workers)
     config = resolve_settings(config, protocol.methods)
     if predictions:
         require_predictions(predictions)

@@ -29,7 +29,7 @@ from multiprocessing.spawn import get_executable
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from emoseg.errors import EmosegError
+from emoseg.errors import ConfigError, EmosegError
 
 _REMOVALS = 100
 _START_S = 300.0  # a process that is not ready by then never will be
@@ -117,6 +117,12 @@ class WorkerProcess:
         self._process.kill()
         self._process.join()
         self._process.close()
+
+
+def check_workers(workers: object) -> None:
+    """Raise `ConfigError` unless `workers` is a number of processes: a whole number, at least 1."""
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ConfigError(f"workers {workers!r}: must be a whole number, at least 1")
 
 
 def run_parallel(
