@@ -10,13 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layouts import make_emomusic, make_emopia, make_fourq, make_pmemo, make_vgmidi, put, wav
+from layouts import make_emomusic, make_emopia, make_fourq, make_pmemo, make_vgmidi, music, put
 
 from emoseg.config import (
-    ConvNetConfig,
-    LearningConfig,
     LogMelConfig,
-    NetworkConfig,
     SegmentConfig,
     TrainConfig,
 )
@@ -28,7 +25,6 @@ from emoseg.corpora.segments import load_segments
 from emoseg.corpora.truth import segment_truth
 from emoseg.emotion import AROUSAL, QUADRANTS, VALENCE
 from emoseg.errors import ConfigError, CorpusError, EmosegError
-from emoseg.evaluation import Protocol, evaluate
 from emoseg.evaluation.figure import write_label_change_figure
 from emoseg.evaluation.label_change import Share, measure_label_change
 from emoseg.types import Section
@@ -353,7 +349,7 @@ def test_published_annotations(spec: str, options: CorpusOptions, windows: int, 
 def test_segments_know_what_ratings_say_and_no_more(tmp_path: Path) -> None:
     root = make_pmemo(tmp_path)
     for clip in (root / "chorus").iterdir():
-        put(clip, wav(28.0))
+        put(clip, music(28.0, seed=0))
     segments = load_segments(load_corpus(f"pmemo:{root}"), SETTINGS, cache=tmp_path / "c", workers=1, quiet=True)
     assert segments.true is not None
     assert segments.known is not None
@@ -392,59 +388,6 @@ def test_songs_without_truth_among_others() -> None:
 def test_clips_of_one_song_stay_together_without_artists_too(tmp_path: Path) -> None:
     root = make_emopia(tmp_path)
     for clip in root.glob("*.flac"):
-        put(clip, wav(2.0))
+        put(clip, music(2.0, seed=0))
     segments = load_segments(load_corpus(f"emopia:{root}"), SETTINGS, cache=tmp_path / "c", workers=1, quiet=True)
     assert len(set(segments.groups("none"))) == len(set(segments.groups())) == 8
-
-
-# --- evaluation against real truth -----------------------------------------------------------------------------------
-
-TINY = SETTINGS.model_copy(
-    update={
-        "learning": LearningConfig(
-            epochs=2,
-            members=2,
-            convnet=ConvNetConfig(epochs=2),
-            network=NetworkConfig(channels=(4, 4)),
-        )
-    }
-)
-
-
-def evaluated(corpus: Corpus, cache: Path) -> dict[str, Any]:
-    protocol = Protocol(("inherit", "mixup"), folds=2, seeds=1, group="none")
-    return evaluate(corpus, protocol, config=TINY, cache=cache, workers=1, quiet=True)
-
-
-def test_evaluation_measures_against_ratings_over_time(tmp_path: Path) -> None:
-    root = make_pmemo(tmp_path)
-    for i, clip in enumerate(sorted((root / "chorus").iterdir())):
-        put(clip, wav(28.0, seed=i))
-    result = evaluated(load_corpus(f"pmemo:{root}"), tmp_path / "c")
-    for method in result["methods"].values():
-        every, near, nearer, far = method["detection_real"]
-        assert [f["margin"] for f in (every, near, nearer, far)] == [0.0, 0.05, 0.1, 0.2]
-        # of each of 16 songs six segments are rated, the last in the opposite quadrant; all at least .3 from the axes
-        assert (every["unit"], every["units"], every["wrong"], every["mixed_songs"]) == ("segment", 96, 16, 16)
-        assert {**far, "margin": 0.0} == every
-        assert 0 <= every["interval"][0] <= every["auroc"] <= every["interval"][1] <= 1
-        # the other eight segments of a song are not rated: they are neither right nor wrong
-        assert method["detection"]["true_rate"] == pytest.approx(1 / 6)
-        assert method["detection"]["wrong"] == 8
-    assert [row["margin"] for row in result["differences"][0]["detection_real"]] == [0.0, 0.05, 0.1, 0.2]
-
-
-def test_evaluation_ranks_clips_that_inherit_the_label_of_their_song(tmp_path: Path) -> None:
-    root = make_emopia(tmp_path)
-    for i, clip in enumerate(sorted(root.glob("*.flac"))):
-        put(clip, wav(5.0, seed=i))
-    corpus = load_corpus(f"emopia:{root}", CorpusOptions(labels="song", space="valence"))
-    result = evaluated(corpus, tmp_path / "c")
-    for method in result["methods"].values():
-        [found] = method["detection_real"]
-        # eight videos of three clips, the first of each Q1: wrong in the four whose other clips are Q2 or Q3
-        assert (found["unit"], found["units"], found["wrong"]) == ("clip", 24, 4)
-        assert (found["songs"], found["mixed_songs"]) == (8, 4)
-        assert found["base_rate"] == pytest.approx(1 / 6)
-    own = evaluated(load_corpus(f"emopia:{root}", CorpusOptions(space="valence")), tmp_path / "c")
-    assert "detection_real" not in own["methods"]["mixup"], "clips with labels of their own have no other truth"
