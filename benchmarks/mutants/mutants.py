@@ -37,8 +37,48 @@ from emoseg.system.progress import progress
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("src", "tests", "docs", "benchmarks", "pyproject.toml", "README.md")
 
-# The test files that concern a module: those of the longest name that begins its path.
-TESTS: dict[str, tuple[str, ...]] = {}
+_GOLDEN = "tests/learning/test_golden_learning.py"
+# The test files that concern a module, in the order in which they are run: those of the longest name that begins the
+# path of the module.
+TESTS: dict[str, tuple[str, ...]] = {
+    "analysis/": (
+        "tests/e2e/test_python.py",
+        "tests/golden",
+        "tests/e2e/test_model_folder.py",
+        "tests/e2e/test_cli.py",
+    ),
+    "analysis/model_folder": ("tests/e2e/test_model_folder.py", "tests/unit/test_model_safety.py"),
+    "analysis/onnx": ("tests/unit/test_model_safety.py", "tests/e2e/test_model_folder.py"),
+    "analysis/timeline": ("tests/unit/test_timeline.py", "tests/golden"),
+    "analysis/untrusted": ("tests/unit/test_model_safety.py", "tests/e2e/test_model_folder.py"),
+    "evaluation/": ("tests/e2e/test_evaluation.py", "tests/e2e/test_one_path.py", "tests/e2e/test_ends.py"),
+    "evaluation/detection": ("tests/unit/test_detection.py", "tests/e2e/test_evaluation.py"),
+    "evaluation/figure": ("tests/unit/test_evaluation_report.py", "tests/unit/test_label_change.py"),
+    "evaluation/injected_noise": ("tests/unit/test_injected_noise.py", "tests/unit/test_protocol.py"),
+    "evaluation/label_change": ("tests/unit/test_label_change.py",),
+    "evaluation/measures": ("tests/unit/test_measures.py", "tests/e2e/test_evaluation.py"),
+    "evaluation/predictions": ("tests/unit/test_predictions.py", "tests/e2e/test_evaluation.py"),
+    "evaluation/protocol": ("tests/unit/test_protocol.py", "tests/e2e/test_evaluation.py"),
+    "evaluation/report": ("tests/unit/test_evaluation_report.py", "tests/e2e/test_evaluation.py"),
+    "learning/": (
+        "tests/learning/test_cross_fit.py",
+        _GOLDEN,
+        "tests/learning/test_methods.py",
+        "tests/e2e/test_ends.py",
+    ),
+    "learning/ensemble": ("tests/learning/test_ensemble.py", _GOLDEN, "tests/e2e/test_model_folder.py"),
+    "learning/label_noise": ("tests/learning/test_noise.py", _GOLDEN, "tests/learning/test_evidence.py"),
+    "learning/methods/": (_GOLDEN, "tests/learning/test_field_methods.py", "tests/learning/test_settings.py"),
+    "learning/methods/emoseg": (_GOLDEN, "tests/learning/test_evidence.py", "tests/learning/test_settings.py"),
+    "learning/methods/svm_compare": ("tests/learning/test_field_methods.py", "tests/unit/test_compare.py"),
+    "learning/methods/__init__": ("tests/learning/test_settings.py", "tests/unit/test_training.py"),
+    "learning/methods/sssl": (_GOLDEN, "tests/learning/test_methods.py", "tests/learning/test_settings.py"),
+    "learning/networks": (_GOLDEN, "tests/learning/test_methods.py", "tests/learning/test_ensemble.py"),
+    "learning/pipeline": (_GOLDEN, "tests/e2e/test_one_path.py", "tests/unit/test_training.py"),
+    "learning/semisup": ("tests/learning/test_semisup.py", _GOLDEN),
+    "metrics": ("tests/unit/test_metrics.py",),
+    "song/": ("tests/unit/test_song.py", _GOLDEN, "tests/golden"),
+}
 
 
 @dataclass(frozen=True)
