@@ -26,7 +26,7 @@ def require_figure(file: Path) -> None:
     Raises
     ------
     ConfigError
-        The name has another ending than .png, .svg or .pdf, or its folder does not exist.
+        The suffix is not .png, .svg or .pdf, or the folder does not exist.
     MissingExtraError
         matplotlib is not installed.
     """
@@ -39,7 +39,7 @@ def require_figure(file: Path) -> None:
 
 
 def write_figure(result: dict[str, Any], file: Path) -> None:
-    """Draw a result, as `evaluate` returns it, into a file; its ending tells the format.
+    """Draw a result, as `evaluate` returns it, into a file in the format of its suffix.
 
     Raises
     ------
