@@ -11,7 +11,7 @@ import soundfile
 
 from emoseg.emotion import QUADRANTS
 from emoseg.errors import ConfigError, CorpusError
-from emoseg.synthesis.corpus import _roster, write_corpus
+from emoseg.synthesis.corpus import write_corpus
 from emoseg.synthesis.plan import SectionPlan, SongPlan, draw_artist, plan_song
 from emoseg.synthesis.score import SCALES, Note, write_score
 from emoseg.synthesis.sound import compose, render
@@ -299,11 +299,14 @@ def test_other_seed_other_songs(corpus: Path, tmp_path: Path) -> None:
     assert ours["audio/synth_0001.flac"] != theirs["audio/synth_0001.flac"]
 
 
-def test_labels_are_even_and_artists_lean() -> None:
-    roster = _roster(42, 0)
-    labels = [label for label, _ in roster]
+def test_labels_are_even_and_artists_lean(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "c", songs=42, seed=0, duration_s=8, workers=1, quiet=True)
+    with (tmp_path / "c" / "songs.csv").open(encoding="utf-8", newline="") as file:
+        songs = list(csv.DictReader(file))
+    labels = [song["label"] for song in songs]
     assert sorted(labels.count(label) for label in QUADRANTS.labels) == [10, 10, 11, 11]
-    by_artist = [[label for label, a in roster if a == artist] for artist in range(11)]
+    artists = [f"artist_{i + 1:03d}" for i in range(11)]
+    by_artist = [[song["label"] for song in songs if song["artist"] == artist] for artist in artists]
     assert [len(songs_of) for songs_of in by_artist] == [4] * 10 + [2]
     most = [max(songs_of.count(label) for label in QUADRANTS.labels) for songs_of in by_artist[:10]]
     assert np.mean(most) >= 2.5
