@@ -75,6 +75,33 @@ def test_a_change_of_sound_ends_a_stretch(shape: tuple[int, ...]) -> None:
     assert smooth[4:].min() > smooth[:4].max()
 
 
+def test_smoothing_without_features_weighs_neighbours_by_a_gaussian_in_time() -> None:
+    near, far = np.exp(-0.5), np.exp(-2)
+    smooth = smoothed(np.array([1.0, 0, 0, 7]), np.array([0, 0, 0, 1]), width=1.0)
+    expected = [1 / (1 + near + far), near / (1 + 2 * near), far / (1 + near + far), 7]
+    np.testing.assert_allclose(smooth, expected)
+    values = np.random.default_rng(0).normal(size=9)
+    np.testing.assert_array_equal(smoothed(values, np.zeros(9, int), width=0.0), values)
+
+
+@pytest.mark.parametrize(("width", "reach"), [(0.3, 2), (0.5, 3), (1.5, 8)])
+def test_smoothing_with_features_is_a_bilateral_filter(width: float, reach: int) -> None:
+    rng = np.random.default_rng(1)
+    values, features, song = rng.normal(size=20), rng.normal(3, 5, (20, 4)), np.repeat([0, 1], [9, 11])
+    z = (features - features.mean(axis=0)) / features.std(axis=0)
+    assert np.abs(z).max() < 5
+    expected = np.zeros(20)
+    for rows in (range(9), range(9, 20)):
+        pairs = [(i, j) for i in rows for j in rows if 0 < j - i <= reach]
+        median = np.median([((z[i] - z[j]) ** 2).sum() for i, j in pairs])
+        for i in rows:
+            near = [j for j in rows if abs(i - j) <= reach]
+            distance = np.array([((z[i] - z[j]) ** 2).sum() for j in near]) / (0.25 * median)
+            weight = np.exp(-((i - np.array(near)) ** 2) / (2 * width**2) - distance)
+            expected[i] = weight @ values[near] / weight.sum()
+    np.testing.assert_allclose(smoothed(values, song, features, width=width, likeness=0.25), expected)
+
+
 @pytest.mark.parametrize("noisy_share", [0.1, 0.3, 0.6])
 def test_two_planted_components_are_recovered(noisy_share: float) -> None:
     truth = planted(noisy_share=noisy_share)
@@ -335,3 +362,45 @@ def test_copies_of_a_judgement_are_no_further_evidence_of_noise(wrong: int) -> N
     assert found[0][0] == 0 < found[0][1]
     assert found[1][0] == pytest.approx(found[1][1], abs=1e-3)
     assert found[1][0] > 0.05
+
+
+def noisy_predictions(wrong: int, *, size: int = 200, seed: int = 0) -> tuple[Float64, Int64]:
+    """Predict `size` items, some surely and some not, of which the first `wrong` have a wrong label."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, 3, size)
+    sure = rng.uniform(0.5, 0.98, size)[:, None]
+    p = np.where(np.eye(3)[true] == 1, sure, (1 - sure) / 2)
+    return p, np.where(np.arange(size) < wrong, (true + 1) % 3, true)
+
+
+def test_a_rate_is_0_unless_the_likelihood_ratio_is_large_enough() -> None:
+    p, labels = noisy_predictions(40)
+    rate = estimate_noise_rate(p, labels)
+    assert rate == pytest.approx(0.2, abs=0.05)
+    assert estimate_noise_rate(p, labels, significance=5.0) == rate
+    assert estimate_noise_rate(p, labels, significance=1e3) == 0
+    p, labels = noisy_predictions(0)
+    assert estimate_noise_rate(p, labels) == 0
+
+
+def test_songs_of_one_item_are_as_good_as_none() -> None:
+    p, labels = noisy_predictions(40)
+    assert estimate_noise_rate(p, labels, np.arange(200)) == estimate_noise_rate(p, labels)
+
+
+def test_the_rate_does_not_depend_on_the_order_of_labels_and_stays_below_chance() -> None:
+    p, labels = noisy_predictions(40)
+    turned = estimate_noise_rate(np.roll(p, 1, axis=1), (labels + 1) % 3)
+    assert turned == pytest.approx(estimate_noise_rate(p, labels), abs=1e-6)
+    p, labels = noisy_predictions(200)
+    assert 0.5 < estimate_noise_rate(p, labels) <= 2 / 3
+
+
+def test_where_all_predictions_are_equally_sure_disagreement_counts_as_noise() -> None:
+    rng = np.random.default_rng(2)
+    given_labels = rng.integers(0, 3, 300)
+    predicted = np.where(rng.random(300) < 0.6, given_labels, (given_labels + 1) % 3)
+    p = np.full((300, 3), 0.1) + 0.7 * np.eye(3)[predicted]
+    assert estimate_noise_rate(p, given_labels) == pytest.approx((predicted != given_labels).mean(), abs=0.01)
+    # Without the penalty on high temperatures, or with one on low ones, the temperature explains it.
+    assert estimate_noise_rate(p, given_labels, tie_break=-0.05) == 0

@@ -140,8 +140,8 @@ def estimate_noise_rate(
         Smallest log-likelihood ratio, in nats, that counts as evidence of noise. The default is half the 95 % point of
         chi-squared with one degree of freedom.
     tie_break : float
-        Penalty in nats per unit of the temperature's logarithm. It decides where the likelihood is flat, and changes an
-        estimate by no more than a few hundredths elsewhere.
+        Penalty in nats per unit of the temperature's logarithm. It decides for noise and against a high temperature
+        where both explain disagreement equally well, and changes an estimate by a few hundredths at most elsewhere.
 
     References
     ----------
@@ -314,8 +314,8 @@ def song_consensus(
         return None
     others = votes[index]
     others[np.arange(len(given)), given] -= 1
-    # The log-likelihood ratio of one vote; 0 where votes are no better than chance.
-    weight = max(0.0, float(np.log((1 - error) * (classes - 1) / error)))
+    # The log-likelihood ratio of one vote. It is never negative: a majority has at least one label in K.
+    weight = float(np.log((1 - error) * (classes - 1) / error))
     posterior = np.exp(weight * (others - others.max(axis=1, keepdims=True)))
     posterior = np.maximum(posterior / posterior.sum(axis=1, keepdims=True), floor)
     return np.asarray(posterior / posterior.sum(axis=1, keepdims=True))

@@ -27,7 +27,7 @@ class EmosegSettings(MethodSettings):
         0.003,
         ge=0,
         description="Penalty on the temperature's logarithm, in nats per unit, while a share of wrong labels is "
-        "estimated; it decides where the likelihood is flat.",
+        "estimated; it decides for noise where noise and a high temperature explain disagreement equally well.",
     )
 
     # --- which labels are wrong
@@ -67,7 +67,7 @@ class EmosegSettings(MethodSettings):
     )
     consensus_disagreement: float = Field(
         0.02,
-        ge=0,
+        gt=0,
         le=1,
         description="Share of labels that must differ from their song's majority before the labels of a song's other "
         "segments count as votes; 1 turns these votes off.",
