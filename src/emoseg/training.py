@@ -1,4 +1,4 @@
-"""`emoseg train`: a corpus in, a model folder out; goes on where a killed run stopped."""
+"""`emoseg train`: learn a model folder from a corpus; an interrupted run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -77,10 +77,11 @@ def train(
     cache: Path | None = None,
     quiet: bool = False,
 ) -> Trained:
-    """Learn a model folder.
+    """Learn a model folder from a corpus.
 
-    Every finished pass is kept in a folder beside `out` until the model is written; the same call after a kill goes on
-    from there and gives the same model as an uninterrupted run.
+    Every finished pass is kept in a folder beside `out` until the model is written. After an interruption the same call
+    continues from there, and gives the same model as an uninterrupted run. If emoseg, a frontend or the method has
+    another version since, it starts again.
 
     Parameters
     ----------
@@ -88,24 +89,25 @@ def train(
     out : path
         Must not exist, or be an empty folder.
     config : TrainConfig, optional
-        Default all default settings, with the method ``"emoseg"``.
+        Default: the default of every setting, and the method ``"emoseg"``.
     seed : int
     measured : Path, optional
-        A result file of `emoseg evaluate` with the same corpus and settings: its figures go into the model card.
+        A result file of `emoseg evaluate` with the same corpus and settings, whose figures go into the model card.
     notes : Path, optional
         Text for the end of the model card.
     workers : int, optional
-        Processes; default the number of cores. The model does not depend on it.
+        Number of processes; default the number of cores. The model does not depend on it.
     cache : Path, optional
         Folder of the feature store.
     quiet : bool
-        No progress bars.
+        Show no progress bars.
 
     Raises
     ------
     ConfigError
-        An argument has another type; `out` is not free, or holds the passes of a run with other settings; `measured` is
-        of something else; or a file cannot be read.
+        An argument has another type; `out` exists and is not an empty folder, or there are passes of a run with other
+        settings; a setting breaks its rule; `measured` has figures of other songs, labels or settings; or a file cannot
+        be read.
     CorpusError
         The corpus cannot be learnt from.
     EmosegError
@@ -115,7 +117,7 @@ def train(
     Warns
     -----
     EmosegWarning
-        What an earlier call or the feature store kept is damaged; that part is done again.
+        Kept passes or features are damaged or of another version; they are computed again.
     """
     require_train_extra()
     config = TrainConfig() if config is None else config
@@ -128,22 +130,22 @@ def train(
     if method.not_in_folder:
         raise ConfigError(f"method {config.method!r} cannot be trained into a model folder: {method.not_in_folder}")
     method.require_extra()
-    said = "\n" + read_text(notes, most_bytes=_MOST_NOTES, error=ConfigError) if notes else ""
+    appendix = "\n" + read_text(notes, most_bytes=_MOST_NOTES, error=ConfigError) if notes else ""
     result = _read_result(measured) if measured else None
     work = unfinished_folder(out)
     with unfinished(work):
         _require_free(out)  # another training may have finished it before this one was let in
         segments = load_segments(corpus, config, cache=cache, workers=workers, quiet=quiet)
         if measured:
-            said = _measured_section(measured, result, config, segments) + said
+            appendix = _measured_section(measured, result, config, segments) + appendix
         parts = {"folds": config.learning.members, "seed": seed}
-        # Says before hours of learning that the songs cannot be parted.
+        # Raises, before hours of learning, if the songs cannot be divided into the parts of the cross-fit.
         song_folds(segments.song_labels, segments.groups(), **parts, label_names=corpus.space.labels)
         settings = config_hash(config, f"seed {seed}", segments.hash)
         claim(work, settings, what="run", versions=code_versions(config, [config.method]))
         learned = _learn(segments, config, seed, work, len(corpus.space.labels), workers, quiet=quiet)
         try:
-            _write_folder(out, work, learned, segments, corpus, config, seed, said)
+            _write_folder(out, work, learned, segments, corpus, config, seed, appendix)
         except OSError as error:
             raise EmosegError(f"{out}: cannot be written: {error.strerror or error}") from error
         shutil.rmtree(work, ignore_errors=True)
@@ -195,7 +197,7 @@ def _write_folder(
     corpus: Corpus,
     config: TrainConfig,
     seed: int,
-    said: str,
+    appendix: str,
 ) -> None:
     """Write the model folder in the work folder, and give it its name when it is whole."""
     from safetensors.numpy import save
@@ -222,7 +224,7 @@ def _write_folder(
             checksums={name: file_checksum(part / name) for name in (SEGMENT_FILE, SONG_FILE, WEIGHTS_FILE)},
         )
         (part / CONFIG_FILE).write_text(model_config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (part / CARD_FILE).write_text(_card(model_config, corpus) + said, encoding="utf-8")
+        (part / CARD_FILE).write_text(_card(model_config, corpus) + appendix, encoding="utf-8")
         if out.exists():
             out.rmdir()  # empty, as checked before learning
         part.replace(out)
@@ -296,7 +298,7 @@ def _read_result(file: Path) -> Any:
 
 
 def _measured_section(file: Path, result: Any, config: TrainConfig, segments: CorpusSegments) -> str:
-    """Return the model card's section of figures on songs never heard, from a result file of the same learner."""
+    """Return the section of the model card with figures on songs not learnt from, taken from a result file."""
     try:
         # Validated, so that a setting that is newer than the file has its default.
         settings = TrainConfig.model_validate(result["config"] | {"method": config.method})
@@ -330,7 +332,7 @@ def _figures_section(protocol: Any, figures: Any, labels: Any) -> str:
     kept = "no artist in two folds" if protocol["group"] == "artist" else "songs at random"
     recall = ", ".join(f"{label} {_share(figures['recall'][label]):.2f}" for label in labels)
     return f"""
-## On songs that it never heard
+## On songs that it did not learn from
 
 `emoseg evaluate`, {int(protocol["folds"])} folds ({kept}) x {len(protocol["seeds"])} seeds, the same learner on the \
 other folds:

@@ -35,6 +35,7 @@ from emoseg.analysis.model_folder import (
 )
 from emoseg.cli.app import app, main
 from emoseg.cli.options import CORPUS_OPTIONS
+from emoseg.config import LearningConfig, load_train_config
 from emoseg.corpora import CORPORA, CorpusOptions
 from emoseg.evaluation import Protocol
 from emoseg.synthesis.corpus import write_corpus
@@ -45,6 +46,7 @@ COMMANDS = [
     ("analyze",),
     ("train",),
     ("evaluate",),
+    ("config",),
     ("corpus",),
     ("corpus", "check"),
     ("corpus", "noise"),
@@ -759,3 +761,15 @@ def test_corpus_synth_writes_what_the_other_commands_read(call: Call, tmp_path: 
     assert outcome.status == 0
     assert "songs     8 (Q1 2, Q2 2, Q3 2, Q4 2), 4.0 minutes" in outcome.out
     refused(call("corpus", "synth", out, "--songs", "8"), f"{out}: is not empty")
+
+
+def test_config_writes_all_settings_to_a_file_that_is_accepted(call: Call, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    assert call("config", "--out", file) == Outcome(0, "", "")
+    text = file.read_text(encoding="utf-8")
+    assert load_train_config(file).learning == LearningConfig()
+    assert "[methods.emoseg]" in text
+    printed = call("config")
+    assert (printed.status, printed.out) == (0, text)
+    refused(call("config", "--out", file), f"{file}: exists already; choose another --out")
+    refused(call("config", "--out", tmp_path / "no" / "x.toml"), "its folder does not exist")

@@ -17,7 +17,7 @@ from emoseg.learning.trainer import State, load_network
 
 
 class SegmentEnsemble(nn.Module):
-    """Features of one or more frontends to probabilities.
+    """Maps features of one or more frontends to probabilities.
 
     Within a frontend the probabilities of all networks are averaged; frontends are averaged with equal weight.
     """
@@ -28,7 +28,7 @@ class SegmentEnsemble(nn.Module):
         self.networks = nn.ModuleDict({name: nn.ModuleList(group) for name, group in networks.items()})
 
     def forward(self, *features: Tensor) -> Tensor:
-        """Map features, one tensor a frontend in the order of `frontends`, to probabilities (B, K)."""
+        """Return probabilities (B, K) of features, one tensor per frontend in the order of `frontends`."""
         means = []
         for name, x in zip(self.frontends, features, strict=True):
             group = self.networks[name]
@@ -38,7 +38,7 @@ class SegmentEnsemble(nn.Module):
 
 
 def build_ensemble(fits: Mapping[str, SegmentFit], *, classes: int, config: LearningConfig) -> SegmentEnsemble:
-    """Build the segment model from what was learnt for each frontend, ready for inference."""
+    """Return the segment model of the fits of all frontends, ready for inference."""
     networks = {
         name: [network for state in fit.states for network in networks_of(state, classes, config)]
         for name, fit in fits.items()
@@ -47,7 +47,7 @@ def build_ensemble(fits: Mapping[str, SegmentFit], *, classes: int, config: Lear
 
 
 def networks_of(state: State, classes: int, config: LearningConfig) -> list[SegmentNetwork]:
-    """Build the networks that predict from a member's state."""
+    """Return the networks of a member's state."""
     networks: list[SegmentNetwork] = []
     while f"network{len(networks)}/standardise.mean" in state:
         mean = torch.from_numpy(state[f"network{len(networks)}/standardise.mean"])
@@ -59,7 +59,7 @@ def networks_of(state: State, classes: int, config: LearningConfig) -> list[Segm
 
 
 def export_onnx(ensemble: SegmentEnsemble, shapes: Mapping[str, tuple[int, ...]], file: Path) -> None:
-    """Write the segment model as ONNX: an input a frontend, (B, ...) float32, and the output ``probabilities`` (B, K).
+    """Write the segment model as ONNX: one input (B, ...) per frontend, one output ``probabilities`` (B, K), float32.
 
     Parameters
     ----------
@@ -67,14 +67,14 @@ def export_onnx(ensemble: SegmentEnsemble, shapes: Mapping[str, tuple[int, ...]]
     shapes : mapping of str to tuple of int
         Shape of one segment's features for each frontend.
     file : Path
-        Overwritten.
+        Replaced if it exists.
     """
     example = tuple(torch.zeros((2, *shapes[name])) for name in ensemble.frontends)
     batch = torch.export.Dim("batch", min=1)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     with warnings.catch_warnings():
-        # The exporter warns of its own deprecations, and of packages that it does without.
+        # The exporter warns of its own deprecations, and of optional packages that are missing.
         warnings.simplefilter("ignore")
         logger.setLevel(logging.ERROR)
         program = torch.onnx.export(
@@ -90,5 +90,5 @@ def export_onnx(ensemble: SegmentEnsemble, shapes: Mapping[str, tuple[int, ...]]
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
     for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()  # stack traces, which name the folders of the machine that exported
+        node.metadata_props.clear()  # stack traces, which contain paths of this machine
     program.save(str(file))

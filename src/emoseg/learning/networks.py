@@ -1,7 +1,7 @@
 """Segment networks: a perceptron for descriptors, a small convolutional network for log-mel spectrograms.
 
-Both take raw features and standardise them with the training set's mean and deviation, which travel inside the network,
-and return logits of shape (B, K). `augment` makes a view of raw features for training.
+Both take raw features, standardise them with the training set's mean and deviation, which are part of the network, and
+return logits of shape (B, K). `augment` returns a randomly changed copy (a view) of raw features for training.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from torch import Tensor, nn
 
 from emoseg.config import NetworkConfig
 
-LEVEL_DB = 4.0  # loudness tells arousal: views differ by no more than a listener's hand on the volume
+# Largest change of level of a view, in dB. It is small, because loudness is evidence of arousal.
+LEVEL_DB = 4.0
 
 
 class Standardise(nn.Module):
-    """``(x - mean) / deviation``, cut at +-6: a recording unlike any heard in training must not blow up.
+    """``(x - mean) / deviation``, cut at +-6, so that recordings unlike all training recordings give moderate values.
 
-    What never varies in training, such as a band that is always silent, is 0: no weight was learnt for it.
+    A feature that never varies in training, such as a band that is always silent, becomes 0, because no weight was
+    learnt for it.
     """
 
     mean: Tensor
@@ -35,7 +37,7 @@ class Standardise(nn.Module):
         self.register_buffer("scale", torch.where(deviation > 1e-6, 1 / deviation, 0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Standardise `x`, shape (B, ...)."""
+        """Return standardised features, shape (B, ...)."""
         return ((x - self.mean) * self.scale).clamp(-6, 6)
 
 
@@ -52,11 +54,11 @@ class Perceptron(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map descriptors (B, F) to logits (B, K)."""
+        """Return logits (B, K) of descriptors (B, F)."""
         return self.layers(self.standardise(x))
 
     def embed(self, x: Tensor) -> Tensor:
-        """Map descriptors (B, F) to what the classifier is given, (B, D)."""
+        """Return the input of the classifier (B, D) for descriptors (B, F)."""
         return self.layers[:-1](self.standardise(x))
 
     @property
@@ -65,17 +67,17 @@ class Perceptron(nn.Module):
         return cast(nn.Linear, self.layers[-1])
 
     def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a view of descriptors: jitter of a tenth of each one's deviation."""
+        """Return a view of descriptors: with Gaussian noise of a tenth of each one's deviation."""
         scale = self.standardise.scale
         deviation = torch.where(scale > 0, 1 / scale, 0.0)
         return x + 0.1 * deviation * torch.randn(x.shape, generator=generator)
 
 
 class ConvNet(nn.Module):
-    """Convolutional network on a log-mel spectrogram (bands, frames); pools by mean and maximum over time.
+    """Convolutional network on a log-mel spectrogram (bands, frames), pooled by mean and maximum over time.
 
-    Blocks of 3 x 3 convolution, batch normalisation, rectifier and maximum pooling over 2 x 2; the first convolution
-    steps over every second frame, which halves the cost of all that follows.
+    Each block is a 3 x 3 convolution, batch normalisation, a rectifier and maximum pooling over 2 x 2. The first
+    convolution has a stride of two frames, which halves the cost of all later layers.
     """
 
     def __init__(self, mean: Tensor, deviation: Tensor, classes: int, config: NetworkConfig) -> None:
@@ -87,9 +89,9 @@ class ConvNet(nn.Module):
                 nn.Conv2d(before, channels, 3, stride=(1, 2) if i == 0 else 1, padding=1, bias=False),
                 nn.BatchNorm2d(channels),
                 nn.ReLU(),
-                nn.MaxPool2d(2, ceil_mode=True),  # few bands or frames must not pool to nothing
+                nn.MaxPool2d(2, ceil_mode=True),  # so that a few bands or frames do not become none
             ]
-        # Channels last is what convolutions on a processor are fastest with.
+        # Convolutions on a CPU are fastest with channels last.
         self.blocks = nn.Sequential(*blocks).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.no_grad():
             bands = self.blocks.eval()(torch.zeros(1, 1, len(mean), 128)).shape[2]
@@ -102,11 +104,11 @@ class ConvNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map spectrograms (B, F, T) to logits (B, K)."""
+        """Return logits (B, K) of spectrograms (B, F, T)."""
         return self.head(self._pooled(x))
 
     def embed(self, x: Tensor) -> Tensor:
-        """Map spectrograms (B, F, T) to what the classifier is given, (B, D)."""
+        """Return the input of the classifier (B, D) for spectrograms (B, F, T)."""
         return self.head[:-1](self._pooled(x))
 
     @property
@@ -119,9 +121,9 @@ class ConvNet(nn.Module):
         return torch.cat([h.mean(dim=3), h.amax(dim=3)], dim=1).flatten(1)
 
     def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a view of spectrograms: turned in time, louder or softer, with strips of bands and frames masked.
+        """Return a view of spectrograms: rotated in time, louder or softer, with strips of bands and frames masked.
 
-        Masks hold the training mean (SpecAugment, Park et al., Interspeech 2019).
+        Masked values are the training mean (SpecAugment, Park et al., Interspeech 2019).
         """
         size, bands, frames = x.shape
         turn = torch.randint(0, frames, (size, 1), generator=generator)
@@ -133,7 +135,7 @@ class ConvNet(nn.Module):
 
 
 def _strip(size: int, length: int, generator: torch.Generator) -> Tensor:
-    """Return a mask of shape (size, length): a strip of up to an eighth of it for each item."""
+    """Return a mask of shape (size, length): one strip per item, of up to an eighth of the length."""
     first = torch.randint(0, length, (size, 1), generator=generator)
     width = torch.randint(0, length // 8 + 1, (size, 1), generator=generator)
     at = torch.arange(length)[None]
@@ -146,7 +148,7 @@ SegmentNetwork = Perceptron | ConvNet
 def build_network(
     features: NDArray[np.floating], rows: Sequence[int] | NDArray[np.int64], classes: int, config: NetworkConfig
 ) -> SegmentNetwork:
-    """Build the network that suits the features, standardised by the given training rows.
+    """Return a new network that suits the features, which it standardises by the training rows.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""The steps of semi-supervised learning from noisy labels, each a function under the name that the papers use.
+"""The steps of semi-supervised learning from noisy labels, each a function with the name that the papers use.
 
-All work on tensors of shape (B, K) of probabilities or logits, and take their randomness from a generator handed in.
+All take tensors of probabilities or logits of shape (B, K). Random numbers come from a generator that is an argument.
 
 References
 ----------
@@ -19,20 +19,20 @@ from torch.nn import functional
 
 
 def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
-    """Sharpen distributions: ``p_k^(1/T) / sum_j p_j^(1/T)`` (MixMatch, eq. 7).
+    """Return sharpened distributions (B, K): ``p_k^(1/T) / sum_j p_j^(1/T)`` (MixMatch, eq. 7).
 
     Parameters
     ----------
     probabilities : tensor, shape (B, K)
     temperature : float
-        In (0, 1]; 1 changes nothing, towards 0 the largest takes all.
+        In (0, 1]. 1 changes nothing; towards 0 the largest probability becomes 1.
     """
     log = torch.log(probabilities.clamp_min(1e-12)) / temperature
     return torch.softmax(log, dim=1)
 
 
 def refine_labels(one_hot: Tensor, clean: Tensor, predicted: Tensor, temperature: float) -> Tensor:
-    """Refine the labels of clean segments: ``sharpen(w * label + (1 - w) * prediction)`` (DivideMix, eq. 3 and 4).
+    """Return refined labels (B, K): ``sharpen(w * label + (1 - w) * prediction)`` (DivideMix, eq. 3 and 4).
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def refine_labels(one_hot: Tensor, clean: Tensor, predicted: Tensor, temperature
 
 
 def co_guess(predictions: list[Tensor], temperature: float) -> Tensor:
-    """Guess the labels of noisy segments: the sharpened mean over networks and views (DivideMix, Algorithm 1).
+    """Return guessed labels (B, K): the sharpened mean over networks and views (DivideMix, Algorithm 1).
 
     Parameters
     ----------
@@ -62,16 +62,16 @@ def co_guess(predictions: list[Tensor], temperature: float) -> Tensor:
 def mixup(
     inputs: Tensor, targets: Tensor, *, alpha: float, rng: np.random.Generator, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, float, Tensor]:
-    """Mix each input and target with another of the batch; the first stays the larger part (MixMatch, eq. 8 to 11).
+    """Return inputs and targets mixed with others of the batch, at most half and half (MixMatch, eq. 8 to 11).
 
     Parameters
     ----------
     inputs : tensor, shape (B, ...)
     targets : tensor, shape (B, K)
     alpha : float
-        Of the Beta distribution; 0 mixes nothing.
+        Parameter of the Beta distribution; 0 turns mixup off.
     rng, generator
-        Sources of the coefficient and of the partners.
+        Sources of randomness for the coefficient and for the partners.
 
     Returns
     -------
@@ -87,17 +87,17 @@ def mixup(
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy with soft targets, per item: shape (B,)."""
+    """Return the cross-entropy of each item with its soft target, shape (B,)."""
     return -(targets * functional.log_softmax(logits, dim=1)).sum(dim=1)
 
 
 def brier(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared difference of probabilities, per item: shape (B,); bounded, so a wrong guess costs little."""
+    """Return each item's mean squared difference of probabilities, shape (B,); wrong guesses cost little."""
     return ((torch.softmax(logits, dim=1) - targets) ** 2).mean(dim=1)
 
 
 def consistency(first: Tensor, second: Tensor) -> Tensor:
-    """Symmetric KL divergence between the predictions for two views of the same segments: a scalar (R-Drop, eq. 2).
+    """Return the symmetric KL divergence between predictions for two views of the same segments (R-Drop, eq. 2).
 
     Parameters
     ----------
@@ -111,9 +111,9 @@ def consistency(first: Tensor, second: Tensor) -> Tensor:
 
 
 def balance(logits: Tensor, prior: Tensor) -> Tensor:
-    """KL divergence from the corpus' class shares to the batch's mean prediction: a scalar.
+    """Return the KL divergence from the corpus' class shares to the mean prediction of a batch.
 
-    DivideMix assumes uniform shares, which is wrong wherever labels are imbalanced; the prior is the corpus' own.
+    DivideMix assumes uniform shares, which does not fit imbalanced labels; here the shares are the corpus' own.
 
     Parameters
     ----------
