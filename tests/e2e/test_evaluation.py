@@ -733,7 +733,7 @@ def test_results_of_another_version_are_not_mixed_with_new_ones(
         with pytest.warns(EmosegWarning) as told:
             store = jobs.TrialStore(work, BOTH, config, "0123456789abcdef")
         assert len(told) == 1
-        assert re.search(rf"another version \(\w+ {part} \d+, now 99\); it begins anew$", str(told[0].message))
+        assert re.search(rf"another version \(\w+ {part} \d+, now 99\); it starts again$", str(told[0].message))
         loaded = {method for method in BOTH.methods if store.load(jobs.Trial(method, 0, 0, BOTH, config))}
         assert sorted(loaded) == kept
         if kept:

@@ -123,7 +123,7 @@ def test_results_of_another_version_are_removed_with_one_clear_line(folder: Path
         with pytest.warns(EmosegWarning) as told:
             claim(folder, SETTINGS, what="run", versions={"emoseg": "1.1", "frontend a": 4, "method c": 1})
         changes = "emoseg 1.0, now 1.1, frontend a 3, now 4, frontend b 1, now unknown, method c unknown, now 1"
-        line = f"{folder}: the unfinished run was begun with another version ({changes}); it begins anew"
+        line = f"{folder}: the unfinished run was started with another version ({changes}); it starts again"
         assert [str(w.message) for w in told] == [line]
         assert not kept.exists()
         kept.write_text("learnt again")
