@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Literal
 
 EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -23,14 +24,37 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """The packages of each extra in ``pyproject.toml``."""
 
 
+ErrorKind = Literal[
+    "audio",  # any other reason
+    "changed",  # the file changed while it was read
+    "corpus",  # no recording of a corpus can be used
+    "decode",
+    "directory",
+    "dtype",  # samples of an array have a type that is no sound
+    "empty",
+    "level",  # far above full scale
+    "long",
+    "missing",
+    "nonfinite",  # a sample or a feature is not a finite number
+    "not-music",  # less than a quarter of the recording is music
+    "rank",  # an array of another shape
+    "rate",
+    "short",
+    "silent",
+    "tags",  # the tags of the file cannot be read or replaced
+    "unreadable",
+]
+"""Why a recording cannot be used, in one word that reports and tables keep."""
+
+
 class EmosegError(Exception):
     """Base of all errors that emoseg raises on purpose."""
 
 
 class AudioError(EmosegError):
-    """A recording cannot be used; `kind` is a stable word for reports, such as ``"decode"`` or ``"silent"``."""
+    """A recording cannot be used; `kind` says why in one word, such as ``"decode"`` or ``"silent"``."""
 
-    def __init__(self, message: str, *, kind: str = "audio") -> None:
+    def __init__(self, message: str, *, kind: ErrorKind = "audio") -> None:
         super().__init__(message)
         self.kind = kind
 

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from emoseg.analysis.model_folder import load_model
 from emoseg.audio.sources import Source
 from emoseg.config import TrainConfig, first_problem
 from emoseg.corpora.base import Song, make_corpus
-from emoseg.errors import AudioError, ConfigError, EmosegError, EmosegWarning, MissingExtraError
+from emoseg.errors import AudioError, ConfigError, EmosegError, EmosegWarning, ErrorKind, MissingExtraError
 from emoseg.learning import check_seed
 from emoseg.system.files import remove_leftovers, require_regular, work_folder
 from emoseg.system.parallel import check_workers
@@ -281,7 +281,7 @@ def _required(result: Analysis | AnalysisFailure) -> Analysis:
         return result
     if result.error_type == ConfigError.__name__:
         raise ConfigError(result.message)
-    raise AudioError(result.message, kind=result.error_type)
+    raise AudioError(result.message, kind=cast("ErrorKind", result.error_type))
 
 
 def _listed(values: Any, name: str) -> list[Any]:

@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from emoseg.song.blend import SongBase, SongBlend
 from emoseg.song.file import song_model_arrays, song_model_from_arrays
+from emoseg.song.machine import SongMachine
 from emoseg.song.model import SongModel, mean_model
-from emoseg.song.regression import PENALTIES, fit_mean_model, fit_song_model
-from emoseg.song.statistics import song_mean, song_statistics, statistics_table
+from emoseg.song.regression import PENALTIES, fit_mean_model, fit_song_model, given_likelihood
+from emoseg.song.scoring import rows_of_songs, score_song
+from emoseg.song.statistics import song_mean, song_statistics, statistics_table, vector_summaries
 from emoseg.types import Float64, Int64
 
 
@@ -235,3 +238,99 @@ def test_a_model_survives_its_file(tmp_path: Path) -> None:
     table = rng.normal(size=(5, 21))
     np.testing.assert_array_equal(back.predict_table(table), model.predict_table(table))
     assert len(np.unique(back.predict_table(table))) == 15
+
+
+# --- machines, blends and the one scoring path, by hand ---------------------------------------------------------------
+
+MACHINE = SongMachine(
+    mean=np.array([1.0, 0.0]),
+    scale=np.array([2.0, np.inf]),
+    relevance=np.array([0.5, 1.0]),
+    gamma=0.3,
+    support=np.array([[0.5, 0.0], [-1.0, 0.0]]),
+    weights=np.array([[1.0, -0.5, 0.25], [-0.5, 0.75, 1.0]]),
+    bias=np.array([0.1, -0.2, 0.3]),
+)
+BLENDED = SongModel(
+    mean=np.zeros(18),
+    scale=np.full(18, 2.0),
+    weights=np.full((18, 3), 0.1) * np.array([1.0, 0.0, -1.0]),
+    bias=np.array([0.2, 0.0, -0.1]),
+    temperature=1.5,
+    base=SongBase(MACHINE, SongBlend(0.8, 0.4)),
+)
+SEGMENTS = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]])
+VECTORS = {"first": np.array([[3.0], [5.0]]), "picture": np.zeros((2, 3, 4))}
+
+
+def votes_by_hand(x: float) -> Float64:
+    """Return the votes on a song of which the first standardised, weighted summary is `x`."""
+    kernel = np.exp(-0.3 * np.array([(x - 0.5) ** 2, (x + 1.0) ** 2]))
+    first_second, first_third, second_third = np.tanh(3 * (kernel @ MACHINE.weights + MACHINE.bias))
+    return np.array([first_second + first_third, second_third - first_second, -first_third - second_third])
+
+
+def test_machines_vote_in_pairs_with_saturated_decisions() -> None:
+    votes = MACHINE.votes(np.array([[4.0, 9.0], [-3.0, 0.0], [1000.0, 0.0]]))
+    np.testing.assert_allclose(votes, [votes_by_hand(0.75), votes_by_hand(-1.0), votes_by_hand(2.5)], rtol=1e-12)
+    assert np.abs(votes).max() < 2
+
+
+def test_a_blend_is_the_softmax_of_weighted_log_means_and_votes() -> None:
+    means, votes = np.array([[0.5, 0.5, 0.0]]), np.array([[1.0, -1.0, 0.5]])
+    logits = 0.8 * np.log([0.5, 0.5, 1e-4]) + 0.4 * votes[0]
+    expected = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(SongBlend(0.8, 0.4).probabilities(means, votes)[0], expected, rtol=1e-12)
+
+
+def test_a_song_is_scored_from_its_segments_and_their_vectors() -> None:
+    # The summary is a mean of 4 and a deviation of 1; the first is standardised to 1.5 and weighted to 0.75.
+    logits = 0.8 * np.log([0.4, 0.5, 0.1]) + 0.4 * votes_by_hand(0.75)
+    base = np.exp(logits) / np.exp(logits).sum()
+    rest = song_statistics(SEGMENTS)[3:] / 2 * 0.1
+    raw = np.log(base) + rest.sum() * np.array([1.0, 0.0, -1.0]) + [0.2, 0.0, -0.1]
+    expected = np.exp(raw / 1.5) / np.exp(raw / 1.5).sum()
+    np.testing.assert_allclose(score_song(BLENDED, SEGMENTS, VECTORS), expected, rtol=1e-12)
+
+
+def test_summaries_hold_all_means_and_then_all_deviations_of_vectors() -> None:
+    features = {
+        "a": np.array([[1.0, 2], [3, 2], [7, 8]]),
+        "picture": np.ones((3, 2, 2)),
+        "b": np.array([[4.0], [8], [9]]),
+    }
+    song = np.array([0, 0, 1])
+    np.testing.assert_array_equal(vector_summaries(features, song), [[2, 2, 6, 1, 0, 2], [7, 8, 9, 0, 0, 0]])
+    with pytest.raises(ValueError, match=r"needs features that are vectors; there are none in \['picture'\]"):
+        vector_summaries({"picture": np.ones((3, 2, 2))}, song)
+
+
+def test_a_model_with_a_base_refuses_to_do_without_its_summary() -> None:
+    with pytest.raises(ValueError, match="needs features that are vectors"):
+        score_song(BLENDED, SEGMENTS, {"picture": VECTORS["picture"]})
+    with pytest.raises(ValueError, match="needs the song's summary"):
+        BLENDED.statistics(SEGMENTS)
+    with pytest.raises(ValueError, match="accepts no other probabilities"):
+        BLENDED.predict(SEGMENTS, np.array([4.0, 1.0]), own=np.array([0.2, 0.3, 0.5]))
+    assert score_song(mean_model(3), SEGMENTS, {}).sum() == pytest.approx(1)
+
+
+def test_own_probabilities_of_a_song_replace_the_mean() -> None:
+    own = np.array([0.2, 0.3, 0.5])
+    np.testing.assert_allclose(mean_model(3, temperature=1.0).predict(SEGMENTS, own=own), own, rtol=1e-12)
+    np.testing.assert_allclose(mean_model(3).statistics(SEGMENTS, own=own)[3:], song_statistics(SEGMENTS)[3:])
+
+
+def test_rows_of_songs_are_those_of_each_song() -> None:
+    assert rows_of_songs(np.array([0, 0, 3, 4, 4])) == [slice(0, 2), slice(2, 3), slice(3, 5)]
+
+
+def test_the_likelihood_of_given_labels_counts_wrong_ones() -> None:
+    log_p, labels = np.log([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]), np.array([0, 1])
+    logs, trust = given_likelihood(log_p, labels, 0.3)
+    # (1 - e) q + e / (K - 1) (1 - q)
+    np.testing.assert_allclose(np.exp(logs), [0.7 * 0.7 + 0.15 * 0.3, 0.7 * 0.1 + 0.15 * 0.9], rtol=1e-12)
+    np.testing.assert_allclose(trust, [0.55 * 0.7 / 0.535, 0.55 * 0.1 / 0.205], rtol=1e-12)
+    certain, ones = given_likelihood(log_p, labels, 0.0)
+    np.testing.assert_allclose(certain, np.log([0.7, 0.1]), rtol=1e-12)
+    assert ones.tolist() == [1, 1]

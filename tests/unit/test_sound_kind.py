@@ -11,7 +11,7 @@ import pytest
 from scipy.signal import lfilter
 
 from emoseg.audio.reader import SegmentReader
-from emoseg.audio.sound_kind import MEASURES, sound_evidence, sound_kinds, speech_measures
+from emoseg.audio.sound_kind import MEASURES, recording_kind, sound_evidence, sound_kinds, speech_measures
 from emoseg.config import SegmentConfig
 from emoseg.synthesis.sound import compose
 from emoseg.types import Float32, Float64, Recording
@@ -186,3 +186,59 @@ def test_real_music_is_music() -> None:
         found += sound_kinds(evidence, np.concatenate([batch.start_s for batch in batches]))
     assert len(found) > 250
     assert sum(kind != "music" for kind in found) < 0.02 * len(found)
+
+
+# --- from evidence to kinds, and from kinds to the recording ----------------------------------------------------------
+
+
+def times(*starts_s: float) -> Float64:
+    return np.array(starts_s, dtype=np.float64)
+
+
+def evidence_of(odds: list[float], **flags: list[int]) -> Float64:
+    """Return evidence with such log odds of speech, and flags at the segments that are listed."""
+    evidence = np.zeros((len(odds), 4))
+    evidence[:, 0] = odds
+    for column, name in enumerate(("noise", "silence", "tone"), start=1):
+        evidence[flags.get(name, []), column] = 1
+    return evidence
+
+
+def test_speech_is_decided_by_the_mean_odds_within_three_seconds() -> None:
+    start_s = times(0, 3, 6, 9, 12)
+    assert sound_kinds(evidence_of([0, 0, 4.6, 0, 0]), start_s) == ("music", "speech", "speech", "speech", "music")
+    assert sound_kinds(evidence_of([0, 0, 4.5, 0, 0]), start_s) == ("music",) * 5, "1.5 is not above 1.5"
+    assert sound_kinds(evidence_of([0, 0, 4.6, 0, 0]), np.linspace(0, 12.4, 5)) == (
+        "music",
+        "music",
+        "speech",
+        "music",
+        "music",
+    )
+    assert sound_kinds(evidence_of([1.6, 1.4]), times(0, 3.5)) == ("speech", "music")
+
+
+def test_silence_comes_before_tone_tone_before_noise_and_noise_before_speech() -> None:
+    evidence = evidence_of([8, 8, 8, 8], noise=[1, 2, 3], tone=[2, 3], silence=[3])
+    assert sound_kinds(evidence, times(0, 3, 6, 9)) == ("speech", "noise", "tone", "silence")
+    assert sound_kinds(evidence, times(0, 3, 6, 9), labels=("tone", "speech")) == (
+        "music",
+        "noise",
+        "music",
+        "silence",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "kind"),
+    [
+        (["music"], "music"),
+        (["speech"], "speech"),
+        (["music", "speech", "speech", "speech"], "music"),
+        (["music", "speech", "speech", "speech", "noise"], "speech"),
+        (["music", "noise", "speech", "noise", "tone"], "noise"),
+        (["silence"] * 7 + ["music"] * 2, "silence"),
+    ],
+)
+def test_a_recording_is_music_where_a_quarter_of_it_is(kinds: list[str], kind: str) -> None:
+    assert recording_kind(kinds) == kind

@@ -145,3 +145,55 @@ def test_spans_cover_everything_in_order(
     assert found[-1].end_s == ends[-1]
     assert all(a.end_s == b.start_s and a.label != b.label for a, b in itertools.pairwise(found))
     assert all(span.start_s < span.end_s for span in found)
+
+
+# The course, by trying every path
+
+
+def best_course(rows: Float64, sounds: Sequence[str], segment: SegmentConfig, config: TimelineConfig) -> list[str]:
+    """Return the best of all paths by the rules in docs/architecture.md, each written out."""
+    threshold = config.unsure_threshold(len(LABELS))
+    states = [*LABELS, *(["unsure"] if threshold > 0 else [])]
+    kinds = [kind for kind in ("speech", "noise", "tone", "silence") if kind in sounds]
+    names = states + kinds
+    observed = np.full((len(rows), len(names)), 0.1 / len(states))
+    for i, sound in enumerate(sounds):
+        if sound == "music":
+            observed[i, :4] = rows[i]
+            observed[i, 4 : len(states)] = threshold
+        else:
+            observed[i, names.index(sound)] = 0.9
+    leaving = 1 - np.exp(-segment.hop_s / config.mean_span_s)
+    cost = max(0.0, np.log((1 - leaving) / (leaving / (len(names) - 1))))  # a switch is never rewarded
+    logs = min(1.0, segment.hop_s / segment.length_s) * np.log(np.maximum(observed, 1e-4))
+    paths = np.array(list(itertools.product(range(len(names)), repeat=len(rows))))
+    scores = logs[np.arange(len(rows)), paths].sum(axis=1) - cost * (np.diff(paths, axis=1) != 0).sum(axis=1)
+    return [names[state] for state in paths[scores.argmax()]]
+
+
+@pytest.mark.parametrize("hop_s", [0.5, 1.0, 3.0, 5.0])
+@pytest.mark.parametrize("unsure_below", [None, 0.0, 0.4])
+def test_the_course_is_the_best_of_all_paths(hop_s: float, unsure_below: float | None) -> None:
+    rng = np.random.default_rng(round(10 * hop_s))
+    config = TimelineConfig(mean_span_s=2.5, unsure_below=unsure_below)
+    segment = SegmentConfig(length_s=3.0, hop_s=hop_s)
+    for sounds in (["music"] * 5, ["music", "noise", "noise", "music", "music"], ["speech", "music"] * 2 + ["speech"]):
+        for _ in range(6):
+            rows = rng.dirichlet(np.full(4, 0.4), size=5)
+            found = course(rows, sounds, labels=LABELS, segment=segment, config=config)
+            assert list(found) == best_course(rows, sounds, segment, config)
+
+
+def test_three_overlapping_segments_weigh_as_much_as_one_that_does_not_overlap() -> None:
+    # Evidence of log(.7 / .1) per segment of 3 s against a switch there and back. Counted in full at a hop of 1 s, five
+    # segments would outweigh it; they bring 5 s of new sound, which is less than two whole segments.
+    rows = table("aaaaaaaaaabbbbbaaaaaaaaaa")
+    assert set(run(rows, hop_s=1.0, config=TimelineConfig(mean_span_s=10, unsure_below=0))) == {"a"}
+    assert "b" in run(rows, hop_s=3.0, config=TimelineConfig(mean_span_s=10, unsure_below=0))
+
+
+def test_a_hop_beyond_the_length_counts_each_segment_once() -> None:
+    rows = table("aab", 0.9)
+    config = TimelineConfig(mean_span_s=3600, unsure_below=0)
+    segment = SegmentConfig(length_s=3.0, hop_s=6.0)
+    assert list(course(rows, ["music"] * 3, labels=LABELS, segment=segment, config=config)) == ["a", "a", "a"]

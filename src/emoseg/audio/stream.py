@@ -34,7 +34,7 @@ from emoseg.audio.decoders import RefusedError
 from emoseg.audio.decoding import available_decoders, decoded
 from emoseg.audio.envelope import Envelope
 from emoseg.audio.segments import Excerpt
-from emoseg.errors import AudioError, install_command
+from emoseg.errors import AudioError, ErrorKind, install_command
 from emoseg.types import Float32, Recording
 
 _LOOKAHEAD = 1 << 24  # resampled samples (64 MiB) held back while a failing decoder may still be replaced
@@ -191,7 +191,7 @@ class SoundStream:
         if empty:
             raise self._error("is an empty file", "empty")
 
-    def _error(self, message: str, kind: str) -> AudioError:
+    def _error(self, message: str, kind: ErrorKind) -> AudioError:
         return AudioError(f"{self.path}: {message}", kind=kind)
 
 
