@@ -246,7 +246,7 @@ def test_a_killed_command_leaves_nothing_and_goes_on(
 @pytest.mark.parametrize("name", ["train", "evaluate", "synth"])
 def test_two_at_once_on_one_output_is_one_line(name: str, sounds: Path, tmp_path: Path) -> None:
     folder = unfinished_folder(tmp_path / {"train": "model", "evaluate": "result.json", "synth": "corpus"}[name])
-    with unfinished(folder), pytest.raises(EmosegError, match="another emoseg is at work on it") as caught:
+    with unfinished(folder), pytest.raises(EmosegError, match="another emoseg process uses it") as caught:
         COMMANDS[name].run(sounds, tmp_path, 1)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

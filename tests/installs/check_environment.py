@@ -1,4 +1,4 @@
-"""What `run.py` has installed: the wheel, the extras asked for, and nothing else that a test could use unnoticed."""
+"""An environment of `run.py` has the wheel, the extras asked for, and nothing else that a test could use unnoticed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PACKAGES = {
     "cleanlab": {"cleanlab"},
     "opensmile": {"opensmile"},
 }
-# Packages of the extra dev, and two that its packages bring along.
+# Packages of the extra dev, and two packages that they depend on.
 DEVELOPMENT = {"hatchling", "jams", "jsonschema", "librosa", "mypy", "numba"}
 
 
-def asked() -> set[str]:
-    """Return the extras asked for, without those that only name others."""
+def requested() -> set[str]:
+    """Return the extras of this environment, without those that only name others."""
     return set(filter(None, os.environ["EMOSEG_EXTRAS"].split(",")))
 
 
@@ -45,16 +45,16 @@ def test_the_package_is_the_installed_one() -> None:
 
 def test_all_extras_are_known_here() -> None:
     assert set(metadata("emoseg").get_all("Provides-Extra") or []) == {*PACKAGES, "all", "dev"}
-    assert asked() <= set(PACKAGES)
+    assert requested() <= set(PACKAGES)
 
 
 def test_the_packages_of_the_extras_asked_for_load() -> None:
-    wanted = sorted(package for extra in asked() for package in PACKAGES[extra])
+    wanted = sorted(package for extra in requested() for package in PACKAGES[extra])
     assert in_python(f"for name in {wanted}: __import__(name)\nprint('all')") == "all"
 
 
 def test_no_other_package_is_there() -> None:
-    others = {package for extra in set(PACKAGES) - asked() for package in PACKAGES[extra]} | DEVELOPMENT
+    others = {package for extra in set(PACKAGES) - requested() for package in PACKAGES[extra]} | DEVELOPMENT
     assert sorted(name for name in others if find_spec(name)) == []
 
 

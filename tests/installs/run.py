@@ -1,13 +1,14 @@
-"""Test what users install: the wheel, in a new environment for each set of extras that README.md documents.
+"""Test the wheel, as users install it, in a new environment for each set of extras that README.md documents.
 
     python tests/installs/run.py [light] [EXTRA[,EXTRA ...] ...]
 
-Prints what it does, and in the end a line for each environment. Exit status: 0 all tests passed, 1 some did not.
+The script prints its progress and, at the end, one line per environment. The exit status is 0 if all tests passed, and
+1 otherwise.
 
-An environment holds the wheel and what pip installs for it, and nothing else. It has no pip, and the packages that run
-the tests lie in a folder of their own, which only the process that runs the tests sees. So the commands that tests
-start find what a user's commands find. Nothing is compiled to bytecode beforehand, which takes half of the time of an
-install; the sizes are those of the packages alone.
+An environment contains the wheel, what pip installs with it, and nothing else. It has no pip. The packages that run the
+tests are in a folder of their own, which only the process that runs the tests sees, so the commands that tests start
+find the same packages as a user's commands. Nothing is compiled to bytecode beforehand, because that takes half of the
+time of an installation; the sizes are those of the packages alone.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from xml.etree import ElementTree
 
 REPOSITORY = Path(__file__).parents[2]
 LIGHT = "light"
-# What the tests below import besides emoseg.
+# The packages that the tests below import besides emoseg.
 RUNNER = ("pytest", "hypothesis", "tinytag")
 TESTS = (
     "installs/check_environment.py",
@@ -42,9 +43,12 @@ TESTS = (
     "unit/test_writer_formats.py",
     "unit/test_writers.py",
 )
-# Long ones of them, about what no extra changes: done with the light install alone.
+# Long tests that no extra has an influence on; they run with the light install only.
 ONCE = (
     "library/test_batch.py",
+    "library/test_batch_damage.py",
+    "library/test_batch_failures.py",
+    "library/test_batch_kills.py",
     "library/test_finite.py",
     "library/test_hostile_input.py",
     "unit/test_audio.py::test_recordings_of_more_than_a_day_are_refused",
@@ -57,7 +61,7 @@ START = "import sys; sys.path.append(sys.argv.pop(1)); import pytest; sys.exit(p
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one environment; `problem` is the output to show where something went wrong."""
+    """The result of one environment; `problem` is the output to show if something failed."""
 
     name: str
     size_mb: float = 0.0
@@ -83,7 +87,7 @@ def main() -> int:
         pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", workshop, REPOSITORY)
         pip("install", "--target", workshop / "runner", *constrained(), *RUNNER)
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            # The longest first, so that none of them is left alone in the end.
+            # The longest first, so that none of them runs alone at the end.
             ordered = sorted(wanted, key=lambda name: (name == LIGHT, len(extras_of(name))), reverse=True)
             results = list(pool.map(lambda name: check(name, workshop), ordered))
     say(summary(results, time.monotonic() - started))
@@ -91,7 +95,7 @@ def main() -> int:
 
 
 def documented_sets(readme: str) -> list[str]:
-    """Return the sets of extras in the commands under "Install", joined by commas; `LIGHT` stands for none."""
+    """Return the sets of extras in the commands of README.md, each joined by commas; `LIGHT` stands for none."""
     commands = re.findall(r"^pip install --constraint constraints\.txt (?:\.|'\.\[([a-z,]+)\]')(?= |$)", readme, re.M)
     if "" not in commands:
         raise SystemExit("README.md: no command 'pip install --constraint constraints.txt .' is found")
@@ -99,7 +103,7 @@ def documented_sets(readme: str) -> list[str]:
 
 
 def extras_of(name: str) -> set[str]:
-    """Return the extras of a set; one that only names others, such as ``all``, is replaced by them."""
+    """Return the extras of a set; an extra that only names others, such as ``all``, is replaced by them."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras: set[str] = set()
     for extra in [] if name == LIGHT else name.split(","):
@@ -165,12 +169,12 @@ def run_tests(name: str, environment: Path, workshop: Path, size_mb: float, inst
 
 
 def counts(report: Path) -> tuple[int, int, Counter[str]]:
-    """Return how many tests passed, how many failed, and how many were skipped for each reason."""
+    """Return the numbers of tests that passed and failed, and of skipped tests by reason."""
     if not report.exists():
         return 0, 1, Counter()
     cases = ElementTree.parse(report).findall(".//testcase")
     skips = [skip for case in cases for skip in case.findall("skipped")]
-    # Of a whole file that was skipped, the message says just that, and the text ends with the reason.
+    # If a whole file was skipped, the message does not give the reason, but the text ends with it.
     whole = re.compile(r".*Skipped: (.*)'\)", re.DOTALL)
     told = [(skip.get("message", ""), whole.fullmatch(skip.text or "")) for skip in skips]
     skipped = Counter(match[1] if match else message for message, match in told)

@@ -235,8 +235,8 @@ def test_a_second_process_is_refused(music: Path, model: Path, tmp_path: Path, c
     in_process(music, out, model)
     before = tables(out)
     with folder_locked(out):
-        refused(call("batch", music, "--out", out, "--model", model), f"{out}: another emoseg is at work on it")
-        refused(call("batch", "--merge", tmp_path / "m", out), f"{out}: another emoseg is at work on it")
+        refused(call("batch", music, "--out", out, "--model", model), f"{out}: another emoseg process uses it")
+        refused(call("batch", "--merge", tmp_path / "m", out), f"{out}: another emoseg process uses it")
     assert tables(out) == before
     assert in_process(music, out, model).analysed == 0, "the lock is free again"
 

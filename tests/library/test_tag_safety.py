@@ -306,12 +306,21 @@ def test_owner_permissions_and_attributes_stay(song: Path, undo: UndoFile) -> No
     assert kept[0] == kept[1] == kept[2]
 
 
-def test_a_folder_that_cannot_be_listed_is_told(song: Path) -> None:
-    source = source_of(song)
-    source.unlisted = {song.parent / "closed": "Permission denied"}
-    told = [result.line() for result in tag_files(source)]
-    assert told[0] == f"{song.parent / 'closed'}: cannot be listed: Permission denied"
-    assert told[1].startswith(f"{song}: MOOD=Calm, ")
+def test_a_folder_that_cannot_be_listed_is_reported(song: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = song.parent / "closed"
+    closed.mkdir()
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    lines = [result.line() for result in tag_files(run.Source([song.parent], model=model))]
+    assert lines[0] == f"{closed}: cannot be listed: Permission denied"
+    assert lines[1].startswith(f"{song}: ")
+    assert len(lines) == 2
 
 
 # --- the undo file ---------------------------------------------------------------------------------------------------

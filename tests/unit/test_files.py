@@ -107,7 +107,7 @@ def test_a_folder_is_locked_for_one_process_at_a_time(tmp_path: Path) -> None:
     other = context.Process(target=_hold, args=(tmp_path, ready, done))
     other.start()
     ready.wait()
-    with pytest.raises(EmosegError, match="another emoseg is at work on it"), folder_locked(tmp_path):
+    with pytest.raises(EmosegError, match="another emoseg process uses it"), folder_locked(tmp_path):
         pass
     done.set()
     other.join()

@@ -56,7 +56,7 @@ def _set_up_process() -> None:
         # JSON is UTF-8 everywhere, and a file name that is not valid text must not stop a report.
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     show_own_warnings()
-    logging.disable(logging.CRITICAL)  # the remarks of libraries
+    logging.disable(logging.CRITICAL)  # the messages of libraries
     # A process that is asked to end raises SystemExit, so that it removes its temporary files, as after an interrupt.
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name) and threading.current_thread() is threading.main_thread():

@@ -43,8 +43,8 @@ def repair(manifest: Manifest) -> None:
     damaged = manifest.damaged_rows()
     if damaged:
         file = manifest.out / MANIFEST_FILE
-        told = f"{file}: the results of {len(damaged)} songs in it are damaged; these songs are analysed again"
-        warnings.warn(told, EmosegWarning, stacklevel=2)
+        warning = f"{file}: the results of {len(damaged)} songs in it are damaged; these songs are analysed again"
+        warnings.warn(warning, EmosegWarning, stacklevel=2)
     manifest.forget(parts=lost, waiting=damaged)
     remove_orphans(manifest.out, {part.number for part in manifest.parts()})
 

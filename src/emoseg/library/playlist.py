@@ -151,8 +151,8 @@ def m3u8(songs: Sequence[PlaylistSong], *, folder: Path, root: Path) -> bytes:
     for song in songs:
         path = os.path.relpath(song.path, folder.resolve()) if inside else os.fspath(song.path)
         if not expressible(path):
-            told = f"{song.path}: is left out, because a playlist cannot hold a path with a control character"
-            warnings.warn(told, EmosegWarning, stacklevel=2)
+            warning = f"{song.path}: is left out, because a playlist cannot hold a path with a control character"
+            warnings.warn(warning, EmosegWarning, stacklevel=2)
             continue
         name = " - ".join(part for part in (song.artist, song.title) if part) or song.path.stem
         name = "".join(" " if _controls(character) else character for character in name)

@@ -242,8 +242,8 @@ def _intact_manifest(out: Path) -> Manifest | None:
         return manifest
     except DamagedManifestError as error:
         aside = set_aside(out)
-        told = f"{file}: is damaged ({error.cause}) and was renamed to {aside.name}; {again}"
-        warnings.warn(told, EmosegWarning, stacklevel=2)
+        warning = f"{file}: is damaged ({error.cause}) and was renamed to {aside.name}; {again}"
+        warnings.warn(warning, EmosegWarning, stacklevel=2)
         return None
 
 

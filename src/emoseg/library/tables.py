@@ -84,9 +84,9 @@ def schemas(space: EmotionSpace) -> dict[str, Any]:
             *(("end_s", pa.float64()), ("label", text), *emotion),
         ],
     }
-    told = json.dumps(space.to_json(), ensure_ascii=False).encode()
+    space_json = json.dumps(space.to_json(), ensure_ascii=False).encode()
     return {
-        name: pa.schema(fields, metadata={_SCHEMA_KEY: SCHEMAS[name].encode(), _SPACE_KEY: told})
+        name: pa.schema(fields, metadata={_SCHEMA_KEY: SCHEMAS[name].encode(), _SPACE_KEY: space_json})
         for name, fields in columns.items()
     }
 

@@ -1,6 +1,6 @@
 """Processes that analyse recordings, each one song at a time; a process whose decoder hangs is killed and replaced.
 
-Every process decodes and infers, so no core waits for another. The operating system is told which songs come next, so
+Every process decodes and infers, so no core waits for another. The operating system learns which songs come next, so
 that a slow disk reads them ahead. Each process uses one thread. Only the parent writes results, so a process can be
 killed at any moment.
 """
@@ -111,8 +111,8 @@ def analyse_all(
 
 
 def _failed(job: AnalysisJob, error_type: str, message: str) -> AnalysisOutcome:
-    told = valid_text(message)
-    return AnalysisOutcome(job.song_id, "failed", job.size, job.mtime_ns, error_type=error_type, message=told)
+    text = valid_text(message)
+    return AnalysisOutcome(job.song_id, "failed", job.size, job.mtime_ns, error_type=error_type, message=text)
 
 
 class _ReadAhead:
@@ -182,8 +182,8 @@ def _analyse(job: AnalysisJob, path: Path, analyzer: Analyzer) -> AnalysisOutcom
     except Exception as error:  # one recording must not end the batch, whatever it makes a library raise
         failure = (type(error).__name__, f"{path}: {type(error).__name__}: {error}")
     error_type, message = failure
-    told = valid_text(message.replace("\n", " "))
-    return AnalysisOutcome(job.song_id, "failed", size, mtime_ns, content, error_type=error_type, message=told)
+    text = valid_text(message.replace("\n", " "))
+    return AnalysisOutcome(job.song_id, "failed", size, mtime_ns, content, error_type=error_type, message=text)
 
 
 def _stated_names(path: Path) -> tuple[str | None, str | None]:

@@ -189,7 +189,7 @@ def folder_locked(folder: Path) -> Iterator[None]:
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
-            raise EmosegError(f"{folder}: another emoseg is at work on it") from error
+            raise EmosegError(f"{folder}: another emoseg process uses it") from error
         raise EmosegError(f"{file}: cannot be written: {error}") from error
     except sqlite3.DatabaseError as error:
         raise EmosegError(f"{file}: cannot be used as a lock: {error}") from error

@@ -165,7 +165,7 @@ def run_parallel(
         return
     pool = _Pool(items, start, on_loss, limit_s)
     try:
-        pool.hire(min(workers, len(items)) if isinstance(items, Sized) else workers)
+        pool.start(min(workers, len(items)) if isinstance(items, Sized) else workers)
         while pool.processes:
             yield from pool.step(timeout_s=0.5 if on_wait else None)
             if on_wait:
@@ -213,10 +213,10 @@ class _Pool(Generic[In]):
         self._crashed: set[int] = set()
         self._failed_starts = 0
 
-    def hire(self, count: int) -> None:
+    def start(self, count: int) -> None:
         """Start processes, as far as the system lets; each takes an item when it is ready."""
         for _ in range(count):
-            self._hire_one()
+            self._start_one()
 
     def step(self, *, timeout_s: float | None) -> Iterator[tuple[int, Any]]:
         """Wait for at most `timeout_s`, see to every process that has an answer or is late, and yield the results."""
@@ -271,7 +271,7 @@ class _Pool(Generic[In]):
         self._replace(process, failed_start=f"it ended before it was ready ({_cause(status)}){hint}")
 
     def _died(self, process: _Process[In]) -> Iterator[tuple[int, Any]]:
-        """Replace a process that ended at work; try its item once more, or give it up."""
+        """Replace a process that ended; try its item once more, or give it up."""
         cause = _cause(process.worker.status())
         if self._on_loss is None or process.item is None:
             raise EmosegError(f"a process ended suddenly ({cause})")
@@ -293,7 +293,7 @@ class _Pool(Generic[In]):
         while len(self._waiting) <= starting and (following := next(self._items, None)) is not None:
             self._waiting.append(following)
         if len(self._waiting) > starting:
-            self._hire_one()
+            self._start_one()
 
     def _remove(self, process: _Process[In]) -> None:
         self.processes.remove(process)
@@ -302,7 +302,7 @@ class _Pool(Generic[In]):
     def _next(self) -> tuple[int, In] | None:
         return self._waiting.popleft() if self._waiting else next(self._items, None)
 
-    def _hire_one(self) -> None:
+    def _start_one(self) -> None:
         while True:
             try:
                 self.processes.append(_Process(self._start))

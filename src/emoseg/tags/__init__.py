@@ -66,10 +66,10 @@ class TagPlan:
         if not self.changes:
             return "up to date"
         kept = f"keeps its own mood {self.user_mood!r}" if self.user_mood else "mood stays"
-        told = [kept if self.mood is None else f"{self.mood_field}={self.mood}" if self.mood else "no more mood"]
-        told += [f"{name}={value}" for name, value in self.own.items() if self.before.get(name) != value]
-        told += [f"no more {name}" for name in self.before if name not in self.own]
-        return ", ".join(told)
+        changes = [kept if self.mood is None else f"{self.mood_field}={self.mood}" if self.mood else "no more mood"]
+        changes += [f"{name}={value}" for name, value in self.own.items() if self.before.get(name) != value]
+        changes += [f"no more {name}" for name in self.before if name not in self.own]
+        return ", ".join(changes)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan for programs."""

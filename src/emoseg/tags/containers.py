@@ -263,8 +263,8 @@ def main() -> None:
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, waiting), daemon=True).start()
     while True:
-        told = json.dumps(_answer(json.loads(waiting.get())))
-        answers.write(told.encode("ascii") + b"\n")
+        answer = json.dumps(_answer(json.loads(waiting.get())))
+        answers.write(answer.encode("ascii") + b"\n")
         answers.flush()
 
 
@@ -291,9 +291,9 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 def _words(error: Exception) -> str:
     """Return an error in one line; of an error of the system only its words, without the name of the copied file."""
     cause = error.args[0] if error.args else None
-    for told in (error, cause):
-        if isinstance(told, OSError) and told.strerror:
-            return told.strerror
+    for candidate in (error, cause):
+        if isinstance(candidate, OSError) and candidate.strerror:
+            return candidate.strerror
     known = isinstance(error, ValueError) or type(error).__module__.startswith("mutagen")
     words = one_line(str(error))[:_WORDS] or "it is damaged"
     return words if known else f"mutagen fails on it ({type(error).__qualname__}: {words})"

@@ -96,10 +96,10 @@ class TagProcess:
 
     def _tags(self, path: Path, changes: dict[str, Any] | None) -> FileTags:
         request = {"path": os.fsencode(path.absolute()).hex(), "changes": changes}
-        told = self._ask(request, PATIENCE_S + path.stat().st_size / _BYTES_PER_S)
-        if "refused" in told:
-            raise RefusedError(f"its tags cannot be {'read' if changes is None else 'written'}: {told['refused']}")
-        return FileTags(tuple(told["mood"]), told["mood_field"], told["own"])
+        answer = self._ask(request, PATIENCE_S + path.stat().st_size / _BYTES_PER_S)
+        if "refused" in answer:
+            raise RefusedError(f"its tags cannot be {'read' if changes is None else 'written'}: {answer['refused']}")
+        return FileTags(tuple(answer["mood"]), answer["mood_field"], answer["own"])
 
     def _ask(self, request: dict[str, Any], limit_s: float) -> dict[str, Any]:
         process = self._process = self._process or start_module("emoseg.tags.containers")

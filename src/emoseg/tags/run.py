@@ -34,8 +34,8 @@ class Tagged:
 
     def line(self) -> str:
         """Return the result in one line."""
-        told = self.error if self.plan is None else f"{self.path}: {self.plan.line()}"
-        return one_line(told or "")
+        text = self.error if self.plan is None else f"{self.path}: {self.plan.line()}"
+        return one_line(text or "")
 
     def to_json(self) -> dict[str, Any]:
         """Return the result for programs."""
@@ -70,7 +70,7 @@ class Source:
 
     def __init__(self, paths: Sequence[Path], *, library: Path | None = None, model: str | Path | None = None) -> None:
         if (library is None) == (model is None):
-            raise ConfigError("the emotion comes from a library or a model: give one of --library DIR and --model DIR")
+            raise ConfigError("the emotion comes from a library or a model: give --library DIR or --model DIR")
         self.library: Contents | None = None
         self.paths: list[Path] = []
         self.failures: list[AnalysisFailure] = []

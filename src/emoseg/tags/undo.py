@@ -194,8 +194,8 @@ class UndoFile:
 
 
 def _line(entry: UndoEntry) -> bytes:
-    told = json.dumps({"schema": SCHEMA, **entry.model_dump()}).encode("ascii")[:-1]
-    return told + f', "checksum": "{checksum(told)}"}}\n'.encode()
+    content = json.dumps({"schema": SCHEMA, **entry.model_dump()}).encode("ascii")[:-1]
+    return content + f', "checksum": "{checksum(content)}"}}\n'.encode()
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -290,9 +290,9 @@ def _entry(path: Path, number: int, line: bytes) -> UndoEntry | UnreadLine:
     try:
         if sum(map(line.count, (b",", b"[", b"{"))) > _MOST_VALUES:
             raise ValueError("has too many values")
-        told = json.loads(line)
-        del told["schema"], told["checksum"]
-        entry = UndoEntry.model_validate(told)
+        fields = json.loads(line)
+        del fields["schema"], fields["checksum"]
+        entry = UndoEntry.model_validate(fields)
         entry.difference()
     except ValidationError as error:
         problem = error.errors()[0]
