@@ -383,9 +383,7 @@ def test_a_training_of_another_version_begins_anew(
     version = part.version
     monkeypatch.setattr(part, "version", version + 1)
     with (
-        pytest.warns(
-            EmosegWarning, match=rf"another version \({name} {version}, now {version + 1}\); it starts again$"
-        ),
+        pytest.warns(EmosegWarning, match=rf"version \({name} {version}, now {version + 1}\); it starts again$"),
         pytest.raises(KilledError),
     ):
         site.train(out)

@@ -165,7 +165,7 @@ def test_only_the_last_pass_keeps_the_moments(tmp_path: Path) -> None:
         ("empty", 1),
         ("garbage", 1),
         ("one bit", 1),
-        ("one bit", 2),
+        pytest.param("one bit", 2, marks=pytest.mark.slow),
         ("no record", 1),
         ("other record", 1),
         ("folder", 1),
@@ -290,6 +290,7 @@ def test_a_full_disk_for_the_features_is_one_line(tmp_path: Path, monkeypatch: p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_baseline_and_the_convolutional_network_resume_too(tmp_path: Path) -> None:
     data = small_set(spectrograms=True)
     for trainer in (MixupTrainer, SsslTrainer):
