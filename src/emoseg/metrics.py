@@ -16,14 +16,22 @@ Bool = NDArray[np.bool_]
 
 
 def confusion(reference: Int64, estimate: Int64, classes: int) -> Int64:
-    """Return counts of shape (K, K), reference by estimate."""
+    """Return how often each label of the reference meets each estimate, shape (K, K): rows are the reference.
+
+    Parameters
+    ----------
+    reference, estimate : array of int, shape (N,)
+        Labels from 0 to K - 1.
+    classes : int
+        Number of labels K.
+    """
     table = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(table, (reference, estimate), 1)
     return table
 
 
 def macro_f1(reference: Int64, estimate: Int64, classes: int) -> float:
-    """Return the mean over labels of F1, in [0, 1]."""
+    """Return the mean of F1 over the labels that occur in either array, in [0, 1]; parameters as in `confusion`."""
     table = confusion(reference, estimate, classes)
     both = table.sum(axis=0) + table.sum(axis=1)
     present = both > 0
@@ -31,7 +39,7 @@ def macro_f1(reference: Int64, estimate: Int64, classes: int) -> float:
 
 
 def recalls(reference: Int64, estimate: Int64, classes: int) -> Float64:
-    """Return each label's recall, shape (K,); NaN for labels that the reference lacks."""
+    """Return the recall of each label, shape (K,); NaN for labels that are not in the reference."""
     table = confusion(reference, estimate, classes)
     with np.errstate(invalid="ignore"):
         return np.diag(table) / table.sum(axis=1)
@@ -64,7 +72,13 @@ def calibration_error(reference: Int64, probabilities: Float64, *, bins: int = 1
 def auroc(positive: Bool, score: Float64) -> float:
     """Return the area under the ROC curve of `score` for `positive` items; NaN where only one kind occurs.
 
-    The Mann-Whitney statistic with mid-ranks for ties.
+    It is the Mann-Whitney statistic with mid-ranks for ties.
+
+    Parameters
+    ----------
+    positive : array of bool, shape (N,)
+    score : array, shape (N,)
+        Larger for items that are more likely positive.
     """
     from scipy.stats import rankdata
 
@@ -77,7 +91,16 @@ def auroc(positive: Bool, score: Float64) -> float:
 
 
 def average_precision(positive: Bool, score: Float64) -> float:
-    """Return the average precision of `score` for `positive` items: mean precision at each positive, ties pooled."""
+    """Return the average precision of `score` for `positive` items; NaN where there are none.
+
+    It is the mean over positive items of the precision among all items of at least their score.
+
+    Parameters
+    ----------
+    positive : array of bool, shape (N,)
+    score : array, shape (N,)
+        Larger for items that are more likely positive.
+    """
     if not positive.any():
         return float("nan")
     order = np.argsort(-score, kind="stable")
@@ -98,7 +121,7 @@ def paired_bootstrap(
 ) -> tuple[float, float]:
     """Return the percentile interval of a statistic under resampling of songs.
 
-    Pairing comes from the statistic: it is given the drawn songs and computes all that is compared on the same ones.
+    Comparisons are paired by the statistic: it receives the drawn songs and computes every compared value on them.
 
     Parameters
     ----------

@@ -90,7 +90,7 @@ _VARINT, _BYTES, _FIXED32 = 0, 2, 5  # wire types
 
 
 class _Reader:
-    """Messages by schema; stricter than the format, so that no other reader can see another model in the same bytes."""
+    """Reads messages by schema, more strictly than the format, so that all readers see one model in the bytes."""
 
     def __init__(self) -> None:
         self._fields = 0

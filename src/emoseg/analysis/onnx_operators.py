@@ -41,7 +41,7 @@ _KINDS: dict[type, tuple[str, int, Any]] = {  # of an attribute: its field, its 
 
 @dataclass(frozen=True)
 class Operator:
-    """What is known of an operator.
+    """The rules for one operator.
 
     Parameters
     ----------

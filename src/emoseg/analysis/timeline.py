@@ -1,13 +1,14 @@
-"""From segments to answers over time: the most probable course of labels, with few switches.
+"""From segments to answers over time: the most probable sequence of labels, with few switches.
 
-The labels of a recording are taken for a Markov chain that stays in a label for `mean_span_s` seconds on average and
-then goes to any other with equal probability; the segment model's probabilities are its noisy observations. The most
-probable course (Viterbi 1967; Rabiner 1989) switches only where the evidence for it outweighs the cost of a switch,
-in both directions: a hysteresis with one parameter that has a unit and means the same at every hop.
+The labels of a recording are modelled as a Markov chain that stays in a label for `mean_span_s` seconds on average and
+then goes to any other with equal probability. The probabilities of the segment model are its noisy observations. The
+most probable sequence (Viterbi 1967; Rabiner 1989) switches only where the evidence for it outweighs the cost of a
+switch. This is a hysteresis with one parameter, which has a unit and means the same at every hop.
 
-Besides the labels the chain knows "unsure", which is observed with the probability below which an answer is not given
-(so it takes over where no label stays above it: Chow's rule, 1970, along the course), and speech, noise, test
-tones and silence. Overlapping segments share sound, so each counts as much as the new sound that it brings.
+Besides the labels the chain has a state "unsure". Its probability is the threshold below which no answer is given, so
+it is chosen where no label stays above the threshold (Chow's rule, 1970, applied to the sequence). Further states are
+speech, noise, test tones and silence. Overlapping segments share sound, so each is weighted by the share of its sound
+that is new.
 
 References
 ----------
@@ -24,8 +25,8 @@ import numpy as np
 from emoseg.config import SegmentConfig, TimelineConfig
 from emoseg.types import SOUNDS, UNSURE, Float64, Int64, Span
 
-_LEAST = 1e-4  # no single segment may forbid a label
-_FOUND = 0.9  # trust in a sound that was found to be no music: one such segment tears no span, two do
+_LEAST = 1e-4  # no single segment may exclude a label
+_FOUND = 0.9  # probability of a kind that is not music: one such segment does not interrupt a span, two do
 
 
 def course(
@@ -41,7 +42,7 @@ def course(
     Parameters
     ----------
     probabilities : array, shape (S, K)
-        Of the labels; rows of segments that are not music are not looked at.
+        Probabilities of the labels; rows of segments that are not music are not used.
     sounds : sequence of str, length S
         ``"music"`` or one of `SOUNDS`.
     labels : sequence of str, length K

@@ -1,4 +1,4 @@
-"""Samples in memory: checked, made mono, and handed out in blocks as those of a file are."""
+"""Samples in memory: they are checked, mixed to mono, and read in blocks like those of a file."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""Speech, noise, test tones and silence told from music, in numpy, so that none of them is given an emotion.
+"""Distinguish speech, noise, test tones and silence from music, so that none of them is given an emotion.
 
-Conservative on purpose: what is not clearly one of the four is music. Noise and speech are measured between 100 Hz and
-4 kHz, where a telephone and a studio agree.
+The rules are conservative: what is not clearly one of the four counts as music. Noise and speech are measured between
+100 Hz and 4 kHz, the band that a telephone transmits too.
 
 - Silence: a segment whose level is below `SILENCE_DB`.
 - Tone: one sinusoid that neither moves nor fades through the whole segment. No instrument plays one for 3 s without
   partials, decay or vibrato; generators do.
 - Noise: stationary and without tones. The level of no band moves much, the long-term spectrum has no peaks, and the
   fine structure of the spectrum does not last for 35 ms.
-- Speech: a logistic regression on seven measures that tell speech from music since Scheirer and Slaney (1997): pauses
+- Speech: a logistic regression on seven measures of the kind that Scheirer and Slaney (1997) introduced: pauses
   between syllables (share of frames of low energy, spread of level), modulation at the rate of syllables (around
-  4 Hz), spectral change, and partials that do not stand still as those of played notes do. Evidence is averaged over
-  the neighbours within 3 s, because nobody speaks for one segment. ``benchmarks/quality/sound_kind.py`` fits the
-  weights and measures the errors.
+  4 Hz), spectral change, and the movement of partials, which stand still in played notes. Evidence is averaged over
+  the neighbours within 3 s, because speech rarely lasts for one segment only. ``benchmarks/quality/sound_kind.py``
+  fits the weights and measures the errors.
 
 References
 ----------
@@ -52,7 +52,7 @@ _TINY = 1e-14
 
 
 def sound_evidence(segments: Float32, sample_rate_hz: int) -> Float64:
-    """Return what each segment says for itself, for `sound_kinds`.
+    """Return the evidence for each kind of sound, segment by segment, as `sound_kinds` needs it.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def speech_measures(samples: Float32, sample_rate_hz: int) -> Float64:
 
 
 def _spectra(samples: Float32, rate: int) -> tuple[Float64, Float64, float]:
-    """Return power of shape (T, F) in windows of 46 ms, the frequencies, and the number of frames a second."""
+    """Return power of shape (T, F) in windows of 46 ms, the frequencies, and the number of frames per second."""
     length, hop = round(0.0464 * rate), round(0.0116 * rate)
     if len(samples) < 5 * length:
         samples = np.resize(samples, 5 * length)
@@ -150,9 +150,9 @@ def _smoothed(values: Float64, width: int) -> Float64:
 
 
 def _persistence(power: Float64, loudness: Float64, lag: int) -> float:
-    """Return how alike the fine structure of the spectrum is `lag` frames later: the median correlation, loud frames.
+    """Return how much of the fine structure of the spectrum is still there `lag` frames later.
 
-    1 for partials that stand still, near 0 for noise.
+    It is the median correlation over loud frames: 1 for partials that stand still, near 0 for noise.
     """
     lag = max(1, lag)
     logs = np.log(power + 1e-6 * power.mean() + _TINY)

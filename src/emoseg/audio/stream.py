@@ -1,8 +1,7 @@
-"""From any recording to segments: decode, resample, check, cut, all in one stream of bounded memory.
+"""One recording as a stream of mono sound: decoded, resampled and checked in bounded memory.
 
-Whole files, files of many hours and arrays in memory take the same path, and neither the size of the blocks nor that of
-the batches changes a single bit of the result. Conventions: sound is float32, nominally in [-1, 1]; mono is the mean of
-the channels; every change of sample rate is made by soxr at quality "HQ", whichever decoder was at work.
+Conventions: sound is float32, nominally in [-1, 1]; mono is the mean of the channels; soxr at quality "HQ" makes every
+change of the sample rate, whichever decoder is used.
 
 Decoders run in a process of their own (`decoding`) and are tried in the order soundfile, PyAV (extra ``av``), the
 ``ffmpeg`` program. What counts as damaged:
@@ -48,7 +47,10 @@ _Blocks: TypeAlias = Generator[tuple[int, Float32], None, None]  # (native sampl
 
 
 class SoundStream:
-    """Mono sound of one recording at one rate, checked; what is known of it once `blocks` has ended."""
+    """Mono sound of one recording at one rate, checked.
+
+    Its number of samples, its envelope and the name of the decoder are complete once `blocks` has ended.
+    """
 
     def __init__(
         self,
@@ -140,7 +142,7 @@ class SoundStream:
             yield stream.resample_chunk(np.empty(0, dtype=np.float32), last=True)
 
     def _check_block(self, block: Float32, position: int, rate: int) -> None:
-        """Refuse samples that are no sound; `position` is that of the block in the recording."""
+        """Refuse samples that cannot be sound; `position` is that of the block in the recording, in samples."""
         usable = np.abs(block) <= _LOUDEST  # false for NaN too
         if not usable.all():
             first = int(np.argmin(usable))

@@ -20,7 +20,7 @@ _SHORTEST_S = 0.5
 
 
 class LicenceWarning(EmosegWarning):
-    """Something in use has terms that its user should know."""
+    """A package in use has licence terms that restrict what it may be used for."""
 
 
 class Compare:

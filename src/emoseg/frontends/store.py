@@ -138,7 +138,7 @@ def load_features(
 
 
 def _computing(cache: Path, segment: SegmentConfig, frontends: Sequence[FrontendConfig]) -> Callable[[Path], Any]:
-    """Return in a process what computes and keeps a recording's features; see `_Store.compute`."""
+    """Return the function with which a process computes and keeps the features of a recording."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LicenceWarning)  # the process that asked was warned
         return _Store(cache, segment, frontends).compute

@@ -1,6 +1,7 @@
 """From labelled segments to a whole model: the segment model of a method, then the song model.
 
-`learn` is what both training and evaluation call, so what is measured is what is shipped.
+Training and evaluation both call `learn`, and `Learned.predict` scores songs with the functions that analysis uses
+(`emoseg.song.scoring`): what is measured is what is shipped.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def _learn(data: TrainingSet, labels: Int64, method: Method, run: Run) -> Learne
 
 
 def _statistics(predicted: Prediction, song: Int64) -> Float64:
-    """Return song statistics, shape (N, 7 * K); a method's own song probabilities, where it has some, are the base."""
+    """Return song statistics, shape (N, 7 * K), with the song probabilities of a method, if it has any, as the base."""
     songs = int(song[-1]) + 1
     table = statistics_table(predicted.segments, song, songs)
     if predicted.songs is not None:

@@ -15,21 +15,26 @@ VOTE_SHARPNESS = 3.0
 
 @dataclass(frozen=True)
 class SongMachine:
-    """Support vector machines on summaries of whole songs, one for each pair of labels, that vote.
+    """Support vector machines on summaries of whole songs, one for each pair of labels; each votes for one of its pair.
 
     Parameters
     ----------
     mean, scale : array, shape (F,)
         Standardisation of the summaries.
     relevance : array, shape (F,)
-        What each standardised summary is multiplied by.
+        Factor of each standardised summary.
     gamma : float
         Of the kernel ``exp(-gamma |x - y|^2)`` on weighted summaries.
     support : array, shape (M, F)
-        Weighted summaries of the training songs that bear on a vote.
+        Weighted summaries of the training songs that are support vectors of any machine.
     weights : array, shape (M, P)
-        Of each support vector in each pair's machine; pairs in the order of `itertools.combinations`.
+        Weight of each support vector in the machine of each pair; pairs are in the order of `itertools.combinations`.
     bias : array, shape (P,)
+        Constant term of each machine.
+
+    References
+    ----------
+    C. Cortes, V. Vapnik. Support-vector networks. Machine Learning 20, 1995.
     """
 
     mean: Float64
@@ -41,9 +46,14 @@ class SongMachine:
     bias: Float64
 
     def votes(self, summaries: Float64) -> Float64:
-        """Return for each label the sum of the votes of its pairs, each in (-1, 1): shape (N, K).
+        """Return for each label the sum of the votes of its pairs, shape (N, K).
 
-        A vote is ``tanh(3 d)`` of the decision d: nearly a hard vote outside the margin, and none on the border.
+        A vote is ``tanh(3 d)`` of the decision d, in (-1, 1): nearly 1 or -1 outside the margin, and 0 on the border.
+
+        Parameters
+        ----------
+        summaries : array, shape (N, F)
+            From `emoseg.song.statistics.vector_summaries`.
         """
         x = standardised(summaries, self.mean, self.scale) * self.relevance
         decisions = np.tanh(VOTE_SHARPNESS * (gaussian_kernel(x, self.support, self.gamma) @ self.weights + self.bias))
@@ -56,7 +66,10 @@ class SongMachine:
 
 
 def standardised(summaries: Float64, mean: Float64, scale: Float64) -> Float64:
-    """Return ``(summaries - mean) / scale``, cut at +-5: a song unlike any other must not be unlike all the same."""
+    """Return ``(summaries - mean) / scale``, limited to ±5.
+
+    Without the limit a song with one extreme summary would be equally far from all other songs.
+    """
     return np.clip((summaries - mean) / scale, -5, 5)
 
 

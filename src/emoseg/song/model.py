@@ -1,9 +1,9 @@
 """The song model: from segment probabilities to the emotion of the song, calibrated.
 
-Statistics of the segment probabilities over a song (Han 2014 and a few more) go through a multinomial logistic
-regression whose starting point, and what its penalty pulls it back to, is the mean probability: where songs are few or
-labels bad, the song model is the mean probability, and it departs from it only as far as evidence carries. A last
-temperature, fitted on songs that the regression had not seen, makes the probabilities honest.
+Statistics of the segment probabilities of a song (those of Han 2014 and a few more) are the input of a multinomial
+logistic regression. It starts from the mean probability, and its penalty pulls it back there: with few songs or bad
+labels the song model is the mean probability. A temperature, fitted on songs that the regression did not learn from,
+calibrates the probabilities.
 
 References
 ----------
@@ -37,7 +37,7 @@ class SongModel:
     temperature : float
         Divides the logits.
     base : SongBase, optional
-        What replaces the mean probability as the base.
+        Takes the place of the mean probability.
     """
 
     mean: Float64
@@ -98,6 +98,6 @@ class SongModel:
 
 
 def mean_model(classes: int, *, temperature: float = 1.0) -> SongModel:
-    """Return the song model that is the mean probability: no weights."""
+    """Return the song model without weights, which gives the mean probability."""
     size = 6 * classes
     return SongModel(np.zeros(size), np.ones(size), np.zeros((size, classes)), np.zeros(classes), temperature)

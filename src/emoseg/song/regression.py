@@ -1,4 +1,9 @@
-"""The fit of a song model: a regression that its penalty holds to the mean probability, and a temperature."""
+"""Fitting a song model: a regression with a penalty on departing from the mean probability, and a temperature.
+
+References
+----------
+C. Guo, G. Pleiss, Y. Sun, K. Weinberger. On calibration of modern neural networks. ICML 2017. (temperature scaling)
+"""
 
 from __future__ import annotations
 
@@ -10,13 +15,13 @@ from scipy.special import log_softmax, softmax
 from emoseg.song.model import SongModel, mean_model
 from emoseg.types import Float64, Int64
 
-# How strongly the song model is held to the mean probability, in songs: so many of them outweigh it.
+# Candidates for the strength of the penalty, in songs: so many songs are needed to outweigh it.
 PENALTIES = (6.0, 20.0, 60.0, 200.0, 600.0, 2000.0, 6000.0)
 
 
 @dataclass(frozen=True)
 class SongFit:
-    """A fitted song model, and the probabilities (N, K) that it gives training songs when they are held out of it."""
+    """A fitted song model, and held-out probabilities of the training songs, shape (N, K)."""
 
     model: SongModel
     held_out: Float64
@@ -25,23 +30,23 @@ class SongFit:
 def fit_song_model(
     statistics: Float64, labels: Int64, *, classes: int, folds: Int64, song_rate: float = 0.0
 ) -> SongFit:
-    """Fit the song model on statistics of out-of-fold segment probabilities.
+    """Return the song model fitted on statistics of out-of-fold segment probabilities.
 
-    The strength of the penalty and the temperature come from cross-validation over `folds`: neither is fitted on a
-    song that the regression saw.
+    The strength of the penalty and the temperature come from cross-validation over `folds`: both are fitted on songs
+    that the regression did not learn from.
 
     Parameters
     ----------
     statistics : array, shape (N, 7 * K)
-        Of out-of-fold segment probabilities: in-sample ones are over-confident.
+        Statistics of out-of-fold segment probabilities: those of training segments are over-confident.
     labels : array of int, shape (N,)
         Given song labels.
     classes : int
     folds : array of int, shape (N,)
-        Parts that do not split an artist.
+        Part of each song; no artist is in two parts.
     song_rate : float
-        Share of the labels that is wrong, as far as it is known: the likelihood takes account of it (symmetric noise),
-        or else the model would learn to be as unsure as its labels are unreliable.
+        Estimated share of wrong labels, in [0, 1]. The likelihood allows for it (symmetric noise); otherwise the model
+        would learn to be as unsure as its labels are unreliable.
     """
     held_out = {
         penalty: _cross_validated(statistics, labels, classes, folds, penalty, song_rate) for penalty in PENALTIES
@@ -55,7 +60,7 @@ def fit_song_model(
 
 
 def fit_mean_model(statistics: Float64, labels: Int64, *, classes: int, song_rate: float = 0.0) -> SongModel:
-    """Fit the comparison: the mean probability with a temperature; parameters as of `fit_song_model`."""
+    """Return the mean probability with a fitted temperature, for comparison; parameters as in `fit_song_model`."""
     temperature, _ = fit_temperature(statistics[:, :classes], labels, song_rate)
     return mean_model(classes, temperature=temperature)
 
@@ -94,10 +99,18 @@ def _fit(statistics: Float64, labels: Int64, classes: int, penalty: float, song_
 
 
 def given_likelihood(log_p: Float64, labels: Int64, rate: float) -> tuple[Float64, Float64]:
-    """Return the log-likelihood of given labels, a share of which is wrong, and the probability that each is right.
+    """Return the log-likelihood of each given label, a share of which is wrong, and the probability that it is right.
 
-    With q the probability of the given label it is ``log((1 - e) q + e / (K - 1) (1 - q))``. The second is also what
-    the gradient of the first is, relative to that without wrong labels.
+    With q the probability of the given label, the likelihood is ``(1 - e) q + e / (K - 1) (1 - q)``. The second array
+    is also the factor by which wrong labels reduce the gradient of the log-likelihood.
+
+    Parameters
+    ----------
+    log_p : array, shape (N, K)
+        Logarithms of probabilities.
+    labels : array of int, shape (N,)
+    rate : float
+        Share e of wrong labels, in [0, 1].
     """
     log_q = log_p[np.arange(len(labels)), labels]
     if rate == 0:
@@ -113,7 +126,7 @@ def fit_temperature(logits: Float64, labels: Int64, song_rate: float = 0.0) -> t
     Returns
     -------
     float, float
-        The temperature, in [0.05, 20], and the negative log-likelihood of a label.
+        The temperature, in [0.05, 20], and the mean negative log-likelihood per label.
     """
     from scipy.optimize import minimize_scalar
 
