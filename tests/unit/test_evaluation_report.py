@@ -100,6 +100,12 @@ def test_the_figure_shows_scores_detection_and_rates(monkeypatch: pytest.MonkeyP
     assert list(estimated.get_xdata()) == [18.75] * 3
     assert list(true.get_xdata()) == [25.0, 25.0]
     assert [text.get_text() for text in rates.get_legend().get_texts()] == ["flagged", "estimated wrong", "truly wrong"]
+    assert detection.figure.get_size_inches().tolist() == pytest.approx([11, 1.6 + 3 * 0.34])
+    assert {text.get_fontsize() for panel in (detection, rates) for text in panel.get_legend().get_texts()} == {8}
+    assert {panel.xaxis.label.get_fontsize() for panel in (scores, detection, rates)} == {9}
+    assert [panel.get_xlabel() for panel in (detection, rates)] == ["wrong labels found", "% of training labels"]
+    assert rates.get_xlim()[0] <= -2
+    assert not any(panel.spines[side].get_visible() for panel in (scores, rates) for side in ("top", "right", "left"))
 
 
 def test_the_title_says_what_was_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -114,7 +120,9 @@ def test_the_title_says_what_was_run(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_without_wrong_labels_two_panels_remain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data = changed(auroc=None, average_precision=None)
     data["fair_baseline"] = None
-    scores, rates = drawn(data, monkeypatch, tmp_path).axes
+    figure = drawn(data, monkeypatch, tmp_path)
+    assert figure.get_size_inches()[0] == 8
+    scores, rates = figure.axes
     assert len(scores.lines) == 9
     assert scores.get_xlabel() == "song macro-F1, 95 % interval, each seed"
     assert len(rates.lines) == 2

@@ -105,7 +105,7 @@ def _draw_detection(panel: Axes, methods: dict[str, Any]) -> None:
         points = [(m["detection"][key], y) for y, m in enumerate(methods.values()) if key in m["detection"]]
         panel.plot(*zip(*points, strict=True), mark, color=colour, label=name, markersize=6)
     panel.set_xlabel("wrong labels found", fontsize=9)
-    panel.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    _draw_legend(panel)
 
 
 def _draw_rates(panel: Axes, methods: dict[str, Any], *, truth: bool) -> None:
@@ -121,7 +121,13 @@ def _draw_rates(panel: Axes, methods: dict[str, Any], *, truth: bool) -> None:
         panel.axvline(rate, color=_TRUTH, linewidth=1, linestyle="--", label="truly wrong")
     panel.set_xlim(left=min(-2.0, panel.get_xlim()[0]))
     panel.set_xlabel("% of training labels", fontsize=9)
-    panel.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    _draw_legend(panel)
+
+
+def _draw_legend(panel: Axes) -> None:
+    """Put the legend above the panel, in one row."""
+    _, names = panel.get_legend_handles_labels()
+    panel.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(names))
 
 
 def write_label_change_figure(change: LabelChange, file: Path) -> None:
