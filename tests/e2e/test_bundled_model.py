@@ -164,5 +164,6 @@ def test_an_installed_wheel_gives_the_same_analysis(song: Path, tmp_path: Path) 
     )
     (wheel,) = (tmp_path / "wheel").iterdir()
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    assert load_model(tmp_path / "site" / "emoseg" / "bundled" / DEFAULT_MODEL).config == load_model().config
+    installed_model = load_model(tmp_path / "site" / "emoseg" / "analysis" / "bundled" / DEFAULT_MODEL)
+    assert installed_model.config == load_model().config
     assert installed(tmp_path / "site", song, tmp_path) == to_json(emoseg.Analyzer().analyze(song))
