@@ -74,6 +74,7 @@ def test_many_failures_are_counted_on_the_terminal(model: Path, tmp_path: Path, 
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the decoder is a shell script")
+@pytest.mark.slow
 def test_a_decoder_that_never_ends_costs_its_own_song_alone(music: Path, model: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(music, tmp_path / "music"))
     (root / os.fsdecode(b"b\xffd.wav")).write_text("no sound\n" * 100)

@@ -127,6 +127,7 @@ def full_disk_at_every_write(
     raise AssertionError("more writes than anyone expects")
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_any_write_of_an_update(
     model: Path, tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +156,7 @@ def test_a_disk_that_is_full_at_any_write_of_an_update(
     assert writes >= 12, "two files, the list of failures, and four changes of the manifest"
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_any_write_of_a_merge(
     small: Small, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +223,7 @@ def steps_until_done(script: Path, args: list[str]) -> Iterator[int]:
             return
 
 
+@pytest.mark.slow
 def test_death_at_every_step_of_writing_loses_nothing(own: Path, model: Path, tmp_path: Path, whole: Path) -> None:
     script = tmp_path / "crash.py"
     script.write_text(CRASH)
@@ -241,6 +244,7 @@ def test_death_at_every_step_of_writing_loses_nothing(own: Path, model: Path, tm
     assert not list(out.rglob(f"{PREFIX}*"))
 
 
+@pytest.mark.slow
 def test_death_at_every_step_of_merging_leaves_nothing(small: Small, out: Path, tmp_path: Path) -> None:
     script, folder = tmp_path / "crash.py", tmp_path / "new"
     script.write_text(CRASH)
@@ -289,6 +293,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
+@pytest.mark.slow
 def test_kill_9_while_processes_work_changes_nothing(model: Path, tmp_path: Path) -> None:
     root, out, script = tmp_path / "music", tmp_path / "out", tmp_path / "hold.py"
     make_songs(root, 40, seconds=4)
