@@ -343,7 +343,7 @@ def test_train_with_bad_settings(lab: Lab, call: Call, tmp_path: Path, settings:
 
 def test_train_with_unknown_names(lab: Lab, call: Call, tmp_path: Path) -> None:
     start = ("train", f"synth:{lab.corpus}", "--out", tmp_path / "m")
-    refused(call(*start, "--method", "magic"), "method: ", "(found 'magic')")
+    refused(call(*start, "--method", "mixpu"), "method 'mixpu': must be one of inherit, ", "did you mean 'mixup'?")
     for method in ("attention-mil", "whole-song", "svm-compare"):
         refused(call(*start, "--method", method), f"method '{method}' cannot be trained into a model folder: ")
     refused(call(*start, "--frontend", "mfcc"), "frontend 'mfcc' is unknown; choose from logmel, descriptors")
@@ -661,7 +661,7 @@ def test_evaluate_says_early_what_is_wrong(lab: Lab, call: Call, tmp_path: Path)
     out = tmp_path / "r.json"
     refused(call(*start, "--out", tmp_path / "no" / "r.json"), "r.json: its folder does not exist")
     refused(call(*start, "--out", tmp_path), f"{tmp_path}: is a folder; --out is the result file to write")
-    refused(call(*start, "--out", out, "--method", "best"), "method 'best' is unknown; choose from inherit, mixup")
+    refused(call(*start, "--out", out, "--method", "best"), "method 'best': must be one of inherit, mixup")
     refused(call(*start, "--out", out, "--method", "sssl", "--method", "sssl"), "method 'sssl' is named twice")
     refused(call(*start, "--out", out, "--fraction", "0"), "fraction 0: must be above 0 and at most 1")
     refused(call(*start, "--out", out, "--figure", tmp_path / "f.gif"), "a figure must end in .png, .svg, .pdf")
