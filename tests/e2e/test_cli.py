@@ -346,7 +346,7 @@ def test_train_with_unknown_names(lab: Lab, call: Call, tmp_path: Path) -> None:
     refused(call(*start, "--method", "mixpu"), "method 'mixpu': must be one of inherit, ", "did you mean 'mixup'?")
     for method in ("attention-mil", "whole-song", "svm-compare"):
         refused(call(*start, "--method", method), f"method '{method}' cannot be trained into a model folder: ")
-    refused(call(*start, "--frontend", "mfcc"), "frontend 'mfcc' is unknown; choose from logmel, descriptors")
+    refused(call(*start, "--frontend", "mfcc"), "frontend 'mfcc': must be one of logmel, descriptors")
     refused(call(*start, "--frontend", "logmel+logmel"), "frontends must be distinct")
 
 
