@@ -1,4 +1,4 @@
-"""Measure what a model says to sounds that are no music, and append it to the model's card.
+"""Measure the answers of a model for sounds that are not music, and append them to the model's card.
 
     python benchmarks/model/sounds.py MODEL_FOLDER
 
@@ -30,8 +30,9 @@ VOICES = [f"{language}{variant}" for language in TEXTS for variant in ("", "+f3"
 
 
 TITLE = (
-    f"Of each {SECONDS} s (speech: until its text ends) the answer for the whole, and the number of segments with each "
-    "answer (`benchmarks/model/sounds.py`); refused means one line that says so, and no analysis."
+    f"For each sound of {SECONDS} s (speech: until its text ends) the answer for the whole, and the number of segments "
+    'with each answer (`benchmarks/model/sounds.py`). "Refused" means that the recording was not analysed, '
+    "and one line gave the reason."
 )
 
 
@@ -88,7 +89,7 @@ def section(heard: list[Heard]) -> str:
     return "\n".join(
         [
             "",
-            "## What it says to sounds that are no music",
+            "## Answers for sounds that are not music",
             "",
             TITLE,
             "",

@@ -1,7 +1,7 @@
-"""The error tree: every failure a user can cause is one of these, with the file, the value and the rule in one line.
+"""The errors that emoseg raises for bad input. Each message is one line with the file, the value and the rule.
 
-Commands turn an `EmosegError` into one line on stderr and an exit status; nothing else in the library catches it
-except a batch, which records it for the file at hand and goes on.
+Commands print an `EmosegError` as one line on stderr and end with an exit status. Runs over many recordings record the
+error of a recording and continue with the next one.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ ErrorKind = Literal[
     "audio",  # any other reason
     "changed",  # the file changed while it was read
     "corpus",  # no recording of a corpus can be used
-    "decode",
-    "directory",
-    "dtype",  # samples of an array have a type that is no sound
-    "empty",
-    "level",  # far above full scale
-    "long",
-    "missing",
+    "decode",  # no decoder can read the file
+    "directory",  # the path is a folder
+    "dtype",  # the samples of an array are not real numbers
+    "empty",  # the file or the sound has no content
+    "level",  # a sample is far above full scale
+    "long",  # more than 24 hours
+    "missing",  # there is no such file
     "nonfinite",  # a sample or a feature is not a finite number
     "not-music",  # less than a quarter of the recording is music
-    "rank",  # an array of another shape
-    "rate",
-    "short",
-    "silent",
+    "rank",  # an array has the wrong number of dimensions
+    "rate",  # the sample rate is out of range
+    "short",  # shorter than the model's minimum
+    "silent",  # the peak is below -80 dBFS
     "tags",  # the tags of the file cannot be read or replaced
-    "unreadable",
+    "unreadable",  # the system does not let the file be read
 ]
-"""Why a recording cannot be used, in one word that reports and tables keep."""
+"""The reason why a recording cannot be used, as one word for reports and tables."""
 
 
 class EmosegError(Exception):
-    """Base of all errors that emoseg raises on purpose."""
+    """Base class of all errors that emoseg raises for bad input or a failing system."""
 
 
 class AudioError(EmosegError):
-    """A recording cannot be used; `kind` says why in one word, such as ``"decode"`` or ``"silent"``."""
+    """A recording cannot be used; `kind` is the reason as one word, such as ``"decode"`` or ``"silent"``."""
 
     def __init__(self, message: str, *, kind: ErrorKind = "audio") -> None:
         super().__init__(message)
@@ -64,33 +64,41 @@ class ConfigError(EmosegError):
 
 
 class CorpusError(EmosegError):
-    """A corpus folder or table cannot be read as the corpus it is said to be."""
+    """A corpus folder or table does not have the layout of the named corpus, or no model can be trained on it."""
 
 
 class ModelError(EmosegError):
-    """A model folder is missing a file, was altered, or does not fit this version."""
+    """A model folder lacks a file, was altered, or needs another version of emoseg."""
 
 
 class MissingExtraError(EmosegError):
-    """A feature needs packages that are not installed; the message is the exact install command."""
+    """A feature needs packages that are not installed; the message ends with the command that installs them.
+
+    Parameters
+    ----------
+    feature : str
+        What needs the packages, as the subject of the message.
+    extra : str
+        The extra of emoseg that has the packages, or the name of a package.
+    """
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs packages that are not installed: {install_command(extra)}")
         self.feature, self.extra = feature, extra
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
-        """Say how to build the error again in another process."""
+        """Return the class and its arguments: an exception with two parameters cannot be unpickled without them."""
         return type(self), (self.feature, self.extra)
 
 
 def install_command(extra: str) -> str:
     """Return the command that installs the packages of an extra, such as ``"pip install matplotlib"`` for ``"plot"``.
 
-    It names the packages themselves, so that it works wherever emoseg was installed from. A name that is no extra of
-    emoseg is taken for that of a package.
+    The command names the packages, not the extra, so that it works however emoseg was installed. If emoseg has no extra
+    of the given name, the name is taken for that of a package.
     """
     return f"pip install {' '.join(EXTRAS.get(extra, (extra,)))}"
 
 
 class EmosegWarning(UserWarning):
-    """Something that a user should know and that does not stop the work."""
+    """A problem that a user should know about, and that does not stop the run."""

@@ -1,6 +1,7 @@
-"""Measures of agreement, calibration and detection, and paired intervals. Reference first, estimate second.
+"""Measures of agreement, calibration and detection, and bootstrap intervals.
 
-All work on whole arrays, never on averages over batches. Label-wise measures count labels that occur in either array.
+Every function takes the reference first and the estimate second, and computes its measure from all items at once: a
+mean over batches would be another number. K is the number of labels, N the number of items.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Bool = NDArray[np.bool_]
 
 
 def confusion(reference: Int64, estimate: Int64, classes: int) -> Int64:
-    """Return how often each label of the reference meets each estimate, shape (K, K): rows are the reference.
+    """Return the confusion matrix, shape (K, K): rows are labels of the reference, columns labels of the estimate.
 
     Parameters
     ----------
@@ -24,6 +25,11 @@ def confusion(reference: Int64, estimate: Int64, classes: int) -> Int64:
         Labels from 0 to K - 1.
     classes : int
         Number of labels K.
+
+    Raises
+    ------
+    IndexError
+        A label is not less than `classes`.
     """
     table = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(table, (reference, estimate), 1)
@@ -31,7 +37,10 @@ def confusion(reference: Int64, estimate: Int64, classes: int) -> Int64:
 
 
 def macro_f1(reference: Int64, estimate: Int64, classes: int) -> float:
-    """Return the mean of F1 over the labels that occur in either array, in [0, 1]; parameters as in `confusion`."""
+    """Return the unweighted mean of the F1 scores of all labels that occur in either array, in [0, 1].
+
+    The parameters are those of `confusion`.
+    """
     table = confusion(reference, estimate, classes)
     both = table.sum(axis=0) + table.sum(axis=1)
     present = both > 0
@@ -39,27 +48,40 @@ def macro_f1(reference: Int64, estimate: Int64, classes: int) -> float:
 
 
 def recalls(reference: Int64, estimate: Int64, classes: int) -> Float64:
-    """Return the recall of each label, shape (K,); NaN for labels that are not in the reference."""
+    """Return the recall of each label, shape (K,), in [0, 1]; NaN for labels that are not in the reference.
+
+    The parameters are those of `confusion`.
+    """
     table = confusion(reference, estimate, classes)
     with np.errstate(invalid="ignore"):
         return np.diag(table) / table.sum(axis=1)
 
 
 def balanced_accuracy(reference: Int64, estimate: Int64, classes: int) -> float:
-    """Return the mean recall over the labels of the reference, in [0, 1]."""
+    """Return the mean recall over the labels that occur in the reference, in [0, 1].
+
+    The parameters are those of `confusion`.
+    """
     return float(np.nanmean(recalls(reference, estimate, classes)))
 
 
 def calibration_error(reference: Int64, probabilities: Float64, *, bins: int = 10) -> float:
-    """Return the expected calibration error, in [0, 1] (Guo et al., ICML 2017, eq. 3), over equal-mass bins.
+    """Return the expected calibration error over bins of equal size, in [0, 1].
+
+    It is the mean over items of the gap between confidence (the largest probability) and accuracy in an item's bin.
 
     Parameters
     ----------
     reference : array of int, shape (N,)
-    probabilities : array, shape (N, K)
+        Labels from 0 to K - 1.
+    probabilities : array, shape (N, K), in [0, 1]
     bins : int
-        Bins of equal size by confidence: equal widths leave most bins empty on small sets. Items of one confidence
-        share a bin, so the order of items does not matter.
+        Number of bins. Bins hold equally many items, because bins of equal width would be mostly empty on small sets.
+        Items with the same confidence share a bin, so the order of the items does not matter.
+
+    References
+    ----------
+    Guo, C. et al. (2017). On calibration of modern neural networks. ICML. Equation 3, there with bins of equal width.
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == reference
     order = np.argsort(confidence, kind="stable")
@@ -70,15 +92,21 @@ def calibration_error(reference: Int64, probabilities: Float64, *, bins: int = 1
 
 
 def auroc(positive: Bool, score: Float64) -> float:
-    """Return the area under the ROC curve of `score` for `positive` items; NaN where only one kind occurs.
+    """Return the area under the ROC curve, in [0, 1]; NaN if all items are positive or none is.
 
-    It is the Mann-Whitney statistic with mid-ranks for ties.
+    It is the probability that a positive item has a higher score than a negative one, ties counted as one half: the
+    Mann-Whitney statistic U, with mean ranks for ties, divided by the number of pairs.
 
     Parameters
     ----------
     positive : array of bool, shape (N,)
     score : array, shape (N,)
         Larger for items that are more likely positive.
+
+    References
+    ----------
+    Hanley, J. A. and McNeil, B. J. (1982). The meaning and use of the area under a receiver operating characteristic
+    (ROC) curve. Radiology 143(1).
     """
     from scipy.stats import rankdata
 
@@ -91,9 +119,9 @@ def auroc(positive: Bool, score: Float64) -> float:
 
 
 def average_precision(positive: Bool, score: Float64) -> float:
-    """Return the average precision of `score` for `positive` items; NaN where there are none.
+    """Return the average precision, in [0, 1]; NaN if no item is positive.
 
-    It is the mean over positive items of the precision among all items of at least their score.
+    It is the mean over positive items of the precision among all items that score at least as high.
 
     Parameters
     ----------
@@ -119,22 +147,30 @@ def paired_bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Return the percentile interval of a statistic under resampling of songs.
+    """Return the lower and upper end of a bootstrap percentile interval of a statistic over songs.
 
-    Comparisons are paired by the statistic: it receives the drawn songs and computes every compared value on them.
+    To compare two estimates, let the statistic return their difference on the songs that it is given: the comparison is
+    then paired.
 
     Parameters
     ----------
     statistic : callable
-        Maps drawn song indices, shape (N,), to a number.
+        Takes the indices of the drawn songs, an array of int with repetitions, and returns a number.
     songs : int
         Number of songs N.
     groups : array of int, shape (N,), optional
-        From 0 to G - 1: songs of one group are drawn together, as clips of one song must be. Default: each alone.
+        Group of each song, from 0 to G - 1. Songs of one group are drawn together, as clips of one song must be. By
+        default each song is a group.
     draws : int
+        Number of resamplings.
     level : float
-        Coverage of the interval.
+        Coverage of the interval, in (0, 1).
     seed : int
+        The same seed gives the same interval.
+
+    References
+    ----------
+    Efron, B. and Tibshirani, R. J. (1993). An Introduction to the Bootstrap, chapter 13. Chapman & Hall.
     """
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(groups == g) for g in range(int(groups.max()) + 1)] if groups is not None else None
@@ -150,9 +186,16 @@ def paired_bootstrap(
 
 
 def lift(positive: Bool, score: Float64) -> float:
-    """Return the precision among as many items of highest `score` as there are positive ones, over the base rate.
+    """Return how many times more positive items the top scores hold than chance; NaN if no item is positive.
 
-    1 is chance. Where items at the cut have one score, each counts with the chance that it is taken.
+    It is the precision among the P items with the highest scores, where P is the number of positive items, divided by
+    the share of positive items. If several items tie at the cut, each counts with the probability that it is taken.
+
+    Parameters
+    ----------
+    positive : array of bool, shape (N,)
+    score : array, shape (N,)
+        Larger for items that are more likely positive.
     """
     wanted = int(positive.sum())
     if not wanted:

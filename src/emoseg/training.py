@@ -1,4 +1,4 @@
-"""`emoseg train`: learn a model folder from a corpus; an interrupted run continues where it stopped."""
+"""Training of a model folder from a corpus (`emoseg train`). An interrupted run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -46,17 +46,18 @@ _MOST_RESULT = 100_000_000
 
 @dataclass(frozen=True)
 class Trained:
-    """A new model folder, and what training found out about the labels.
+    """A new model folder, and the clean probabilities of the labels that it was trained on.
 
     Parameters
     ----------
     model : ModelFolder
+        The model, loaded.
     left_out : tuple of str
-        A line for each song that could not be learnt from.
+        One line per song that could not be used for training, with the reason.
     songs : tuple of Song
-        The songs that were learnt from.
+        The songs that were used for training.
     clean : tuple of arrays, each of shape (S,), in [0, 1]
-        For each of `songs` the probability that its label is right for each of its segments.
+        One array per song of `songs`: for each segment the probability that the song's label is right for it.
     """
 
     model: ModelFolder
@@ -77,47 +78,49 @@ def train(
     cache: Path | None = None,
     quiet: bool = False,
 ) -> Trained:
-    """Learn a model folder from a corpus.
+    """Train a model on a corpus, write its folder, and return the model with the clean probabilities of the labels.
 
-    Every finished pass is kept in a folder beside `out` until the model is written. After an interruption the same call
-    continues from there, and gives the same model as an uninterrupted run. If emoseg, a frontend or the method has
-    another version since, it starts again.
+    Every finished pass is saved in a folder beside `out` until the model is written. After an interruption the same
+    call continues from the saved passes and gives the same model as an uninterrupted run. If the version of emoseg, of
+    a frontend or of the method has changed since, training starts again.
 
     Parameters
     ----------
     corpus : Corpus
+        The songs, their labels and the emotion space.
     out : path
-        Must not exist, or be an empty folder.
+        The new model folder. It must not exist, or be empty.
     config : TrainConfig, optional
-        Default: the default of every setting, and the method ``"emoseg"``.
+        Settings. By default every setting has its default, and the method is ``"emoseg"``.
     seed : int
+        The same seed, corpus and settings give the same model.
     measured : Path, optional
-        A result file of `emoseg evaluate` with the same corpus and settings, whose figures go into the model card.
+        A result file of `emoseg evaluate` for the same corpus and settings. Its figures go into the model card.
     notes : Path, optional
-        Text for the end of the model card.
+        A text file whose content is put at the end of the model card.
     workers : int, optional
-        Number of processes; default the number of cores. The model does not depend on it.
+        Number of processes; by default the number of cores. The model does not depend on it.
     cache : Path, optional
-        Folder of the feature store.
+        Folder of the feature store; by default that of `emoseg.frontends.store.default_cache`.
     quiet : bool
-        Show no progress bars.
+        Whether to hide progress bars.
 
     Raises
     ------
     ConfigError
-        An argument has another type; `out` exists and is not an empty folder, or there are passes of a run with other
-        settings; a setting breaks its rule; `measured` has figures of other songs, labels or settings; or a file cannot
-        be read.
+        An argument is of the wrong type; `out` exists and is not an empty folder; the saved passes belong to a run with
+        other settings; a setting breaks its rule; `measured` has figures for other songs, labels or settings; or a file
+        cannot be read.
     CorpusError
-        The corpus cannot be learnt from.
+        No model can be trained on the corpus, such as when it has fewer songs of a label than the cross-fit has parts.
     EmosegError
-        Another training is at work on `out`, a loss or a probability is not finite, a process ended suddenly, or the
-        disk is full.
+        Another process is training the same `out`, a loss or a probability is not finite, a process ended unexpectedly,
+        or the disk is full.
 
     Warns
     -----
     EmosegWarning
-        Kept passes or features are damaged or of another version; they are computed again.
+        Saved passes or features are damaged or of another version; they are computed again.
     """
     require_train_extra()
     config = TrainConfig() if config is None else config
@@ -134,16 +137,16 @@ def train(
     result = _read_result(measured) if measured else None
     work = unfinished_folder(out)
     with unfinished(work):
-        _require_free(out)  # another training may have finished it before this one was let in
+        _require_free(out)  # another process may have written the folder while this one waited for the lock
         segments = load_segments(corpus, config, cache=cache, workers=workers, quiet=quiet)
         if measured:
             appendix = _measured_section(measured, result, config, segments) + appendix
         parts = {"folds": config.learning.members, "seed": seed}
-        # Raises, before hours of learning, if the songs cannot be divided into the parts of the cross-fit.
+        # Called only for its errors: songs that cannot be divided into parts are reported before hours of training.
         song_folds(segments.song_labels, segments.groups(), **parts, label_names=corpus.space.labels)
         settings = config_hash(config, f"seed {seed}", segments.hash)
         claim(work, settings, what="run", versions=code_versions(config, [config.method]))
-        learned = _learn(segments, config, seed, work, len(corpus.space.labels), workers, quiet=quiet)
+        learned = _run_training(segments, config, seed, work, len(corpus.space.labels), workers, quiet=quiet)
         try:
             _write_folder(out, work, learned, segments, corpus, config, seed, appendix)
         except OSError as error:
@@ -164,7 +167,7 @@ def _require_free(out: Path) -> None:
         raise ConfigError(f"{out}: exists already; choose another --out")
 
 
-def _learn(
+def _run_training(
     segments: CorpusSegments,
     config: TrainConfig,
     seed: int,
@@ -199,7 +202,7 @@ def _write_folder(
     seed: int,
     appendix: str,
 ) -> None:
-    """Write the model folder in the work folder, and give it its name when it is whole."""
+    """Write the model folder inside the work folder, and rename it to `out` once it is complete."""
     from safetensors.numpy import save
 
     from emoseg.learning.ensemble import export_onnx
@@ -219,20 +222,21 @@ def _write_folder(
             segment=config.segment,
             frontends=config.frontends,
             frontend_versions=tuple(f.version for f in built.values()),
-            training=_described(learned, segments, corpus, config, seed),
-            figures=_figures(learned, segments, len(corpus.space.labels)),
+            training=_training_facts(learned, segments, corpus, config, seed),
+            figures=_held_out_figures(learned, segments, len(corpus.space.labels)),
             checksums={name: file_checksum(part / name) for name in (SEGMENT_FILE, SONG_FILE, WEIGHTS_FILE)},
         )
         (part / CONFIG_FILE).write_text(model_config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (part / CARD_FILE).write_text(_card(model_config, corpus) + appendix, encoding="utf-8")
+        (part / CARD_FILE).write_text(_model_card(model_config, corpus) + appendix, encoding="utf-8")
         if out.exists():
-            out.rmdir()  # empty, as checked before learning
+            out.rmdir()  # empty, as checked before training
         part.replace(out)
 
 
-def _described(
+def _training_facts(
     learned: Any, segments: CorpusSegments, corpus: Corpus, config: TrainConfig, seed: int
 ) -> dict[str, Any]:
+    """Return the entry ``training`` of ``config.json``: the corpus, the method and its settings."""
     return {
         "corpus": corpus.name,
         "songs": len(segments.songs),
@@ -242,22 +246,22 @@ def _described(
         "citation": corpus.citation,
         "method": config.method,
         "seed": seed,
-        "guards": _guards(learned),
+        "guards": _fallback_counts(learned),
         "learning": config.learning.model_dump(mode="json"),
         "method_settings": config.methods[config.method],
     }
 
 
-def _guards(learned: Any) -> dict[str, int]:
-    """Count over members, networks and passes how often each guard of the mixture had to step in."""
+def _fallback_counts(learned: Any) -> dict[str, int]:
+    """Return how often each fallback of the mixture model was used, over all members, networks and passes."""
     records = [record for members in learned.fit.history.values() for member in members for record in member]
     reasons = [reason for record in records for reason in record.get("fallback", []) if reason]
     rescued = sum(bool(classes) for record in records for classes in record.get("rescued_classes", []))
     return dict(Counter(reasons)) | ({"rescued class": rescued} if rescued else {})
 
 
-def _figures(learned: Any, segments: CorpusSegments, classes: int) -> dict[str, float]:
-    """Measure on the training songs, each held out of the members and the song model that judge it."""
+def _held_out_figures(learned: Any, segments: CorpusSegments, classes: int) -> dict[str, float]:
+    """Return measures on the training songs; each song is held out of the members and song model that predict it."""
     held_out, labels = learned.song_held_out, segments.song_labels
     return {
         "held_out_macro_f1": macro_f1(labels, held_out.argmax(axis=1), classes),
@@ -267,29 +271,29 @@ def _figures(learned: Any, segments: CorpusSegments, classes: int) -> dict[str, 
     }
 
 
-def _card(config: ModelConfig, corpus: Corpus) -> str:
+def _model_card(config: ModelConfig, corpus: Corpus) -> str:
     training, figures = config.training, config.figures
     labels = ", ".join(corpus.space.labels)
     counts = ", ".join(f"{label} {n}" for label, n in corpus.counts().items())
     return f"""# {config.name}
 
-Music emotion over time, learnt with emoseg {config.emoseg_version} (method `{training["method"]}`).
+Music emotion over time, trained with emoseg {config.emoseg_version} (method `{training["method"]}`).
 
 - Emotion space: {corpus.space.name} ({labels}). {corpus.space.rule}
-- Learnt from: {corpus.name}, {training["songs"]} songs ({counts}), {training["segments"]} segments of \
+- Training data: {corpus.name}, {training["songs"]} songs ({counts}), {training["segments"]} segments of \
 {config.segment.length_s:g} s.
 - Terms of the training data: {corpus.licence}
 - Cite: {corpus.citation or "no citation known"}
-- Song-level macro-F1 on training songs, each held out of the networks and the song model that judge it: \
+- Song-level macro-F1 on training songs, each held out of the networks and the song model that predict it: \
 {figures["held_out_macro_f1"]:.3f}; expected calibration error {figures["held_out_calibration_error"]:.3f}.
-- Segments whose inherited label the learner does not trust: {figures["segments_flagged"]:.1%}.
+- Segments whose inherited label training flagged as wrong: {figures["segments_flagged"]:.1%}.
 
 These figures come from the training corpus and its own labels.
 """
 
 
 def _read_result(file: Path) -> Any:
-    """Return the content of a result file, as yet unchecked."""
+    """Return the JSON value of a result file; `_measured_section` checks its content."""
     text = read_text(file, most_bytes=_MOST_RESULT, error=ConfigError)
     try:
         return json.loads(text)
@@ -298,13 +302,19 @@ def _read_result(file: Path) -> Any:
 
 
 def _measured_section(file: Path, result: Any, config: TrainConfig, segments: CorpusSegments) -> str:
-    """Return the section of the model card with figures on songs not learnt from, taken from a result file."""
+    """Return the model card's section on held-out songs, with the figures of a result file.
+
+    Raises
+    ------
+    ConfigError
+        The file is no result file, or its figures are for another method, other settings, songs or labels.
+    """
     try:
-        # Validated, so that a setting that is newer than the file has its default.
+        # Validation gives a setting that is newer than the file its default.
         settings = TrainConfig.model_validate(result["config"] | {"method": config.method})
         protocol, figures = result["protocol"], result["methods"].get(config.method)
         if figures is None:
-            raise ConfigError(f"{file}: has no figures of the method {config.method!r}")
+            raise ConfigError(f"{file}: has no figures for the method {config.method!r}")
         if _resolved(settings, file) != resolve_settings(config, [config.method]):
             raise ConfigError(f"{file}: was measured with other settings")
         same_labels = protocol["noise"] == "none" and protocol["fraction"] == 1
@@ -314,37 +324,37 @@ def _measured_section(file: Path, result: Any, config: TrainConfig, segments: Co
             raise ConfigError(f"{file}: was measured on the official part {split['parts']}, not on all songs")
         return _figures_section(protocol, figures, result["corpus"]["space"]["labels"])
     except ValidationError as error:
-        raise ConfigError(f"{file}: its settings are not of this version: {first_problem(error)}") from error
+        raise ConfigError(f"{file}: its settings are not valid in this version: {first_problem(error)}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{file}: is not a result file of 'emoseg evaluate': {error}") from error
 
 
 def _resolved(settings: TrainConfig, file: Path) -> TrainConfig:
-    """Return the settings of a result file with complete settings of the method."""
+    """Return the settings of a result file, completed with the defaults of the method."""
     try:
         return resolve_settings(settings, [settings.method])
     except ConfigError as error:
-        raise ConfigError(f"{file}: its settings are not of this version: {error}") from error
+        raise ConfigError(f"{file}: its settings are not valid in this version: {error}") from error
 
 
 def _figures_section(protocol: Any, figures: Any, labels: Any) -> str:
-    low, high = map(_share, figures["macro_f1"]["interval"])
+    low, high = map(_fraction, figures["macro_f1"]["interval"])
     kept = "no artist in two folds" if protocol["group"] == "artist" else "songs at random"
-    recall = ", ".join(f"{label} {_share(figures['recall'][label]):.2f}" for label in labels)
+    recall = ", ".join(f"{label} {_fraction(figures['recall'][label]):.2f}" for label in labels)
     return f"""
-## On songs that it did not learn from
+## On songs that it was not trained on
 
-`emoseg evaluate`, {int(protocol["folds"])} folds ({kept}) x {len(protocol["seeds"])} seeds, the same learner on the \
-other folds:
+`emoseg evaluate`, {int(protocol["folds"])} folds ({kept}) x {len(protocol["seeds"])} seeds, the same method trained \
+on the other folds:
 
-- Song macro-F1 {_share(figures["macro_f1"]["mean"]):.3f} (95 % interval over songs {low:.3f} to {high:.3f}), accuracy \
-{_share(figures["accuracy"]):.3f}; chance is {1 / len(labels):.2f}.
+- Song macro-F1 {_fraction(figures["macro_f1"]["mean"]):.3f} (95 % interval over songs {low:.3f} to {high:.3f}), \
+accuracy {_fraction(figures["accuracy"]):.3f}; chance is {1 / len(labels):.2f}.
 - Recall by label: {recall}.
-- Expected calibration error of song probabilities: {_share(figures["calibration_error"]):.3f}.
+- Expected calibration error of song probabilities: {_fraction(figures["calibration_error"]):.3f}.
 """
 
 
-def _share(value: Any) -> float:
+def _fraction(value: Any) -> float:
     if not isinstance(value, int | float) or not (math.isfinite(value) and 0 <= value <= 1):
         raise ValueError(f"{value!r} is not from 0 to 1")
     return float(value)

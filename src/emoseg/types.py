@@ -1,7 +1,7 @@
-"""What the stages of an analysis pass on: recordings, segments, and results.
+"""The data classes of an analysis: recordings, batches of segments, and results.
 
 Conventions: times are seconds from the start of the recording; probabilities are in the order of
-`EmotionSpace.labels`; valence and arousal are in [-1, 1] and never travel as a bare pair.
+`EmotionSpace.labels`; valence and arousal are in [-1, 1] and are always named, never passed as a bare pair.
 """
 
 from __future__ import annotations
@@ -29,12 +29,22 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-UNLABELLED = -1  # the given label of the segments of a song that has none
+UNLABELLED = -1
+"""Stands for the given label of the segments of songs that have none."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Decoded sound: mono float32 samples of shape (n,), nominally in [-1, 1], and where they came from."""
+    """Decoded mono sound.
+
+    Parameters
+    ----------
+    samples : array of float32, shape (n,)
+        Nominally in [-1, 1].
+    sample_rate_hz : int
+    path : str
+        The file that the samples came from.
+    """
 
     samples: Float32
     sample_rate_hz: int
@@ -45,8 +55,13 @@ class Recording:
 class SegmentBatch:
     """Consecutive segments of one recording.
 
-    `samples` has shape (B, n); `start_s` and `end_s` have shape (B,). `end_s` is the end of real sound: the last
-    segment may be padded, and then its end lies before ``start_s + n / sample_rate_hz``.
+    Parameters
+    ----------
+    start_s, end_s : array, shape (B,)
+        In seconds. The last segment of a recording may be padded; its `end_s` is the end of the recording, before
+        ``start_s + n / sample_rate_hz``.
+    samples : array of float32, shape (B, n)
+        Mono sound, nominally in [-1, 1].
     """
 
     start_s: Float64
@@ -56,7 +71,7 @@ class SegmentBatch:
 
 @dataclass(frozen=True)
 class Section:
-    """A stretch of a song with one true label."""
+    """A stretch of a song with one true label; times are in seconds."""
 
     start_s: float
     end_s: float
@@ -69,17 +84,17 @@ AXES = ("valence", "arousal", "valence_sd", "arousal_sd")
 UNSURE = "unsure"
 SOUNDS = ("speech", "noise", "tone", "silence")
 STATES = (UNSURE, *SOUNDS)
-"""What an answer may say instead of a label of the space; a state that is itself a label of the space is not used."""
+"""Answers that are not labels of the space. A state with the same name as a label of the space is not used."""
 
 
 class _Probabilities:
-    """Access to probabilities by label; shared by segments and songs."""
+    """Access to probabilities by label, for segments and songs."""
 
     probabilities: tuple[float, ...]
     labels: tuple[str, ...]
 
     def probability(self, label: str) -> float | None:
-        """Return the probability of a label in [0, 1]; None where the sound is not music.
+        """Return the probability of a label, in [0, 1]; None if the sound is not music.
 
         Raises
         ------
@@ -102,12 +117,13 @@ class SegmentEmotion(_Probabilities):
     label : str
         The answer for this segment alone: a label of the space, or one of `STATES`.
     probabilities : tuple of float
-        In the order of the space, in [0, 1]; empty where the sound is not music. `probability` finds one by its label.
+        In the order of the space, in [0, 1]; empty if the sound is not music. `probability` returns that of one label.
     valence, arousal : float or None
-        Derived from the probabilities, in [-1, 1]; None where the sound is not music or the space has no such axis.
+        Mean position of the labels on the axis, weighted by the probabilities, in [-1, 1]; None if the sound is not
+        music or the space has no such axis.
     valence_sd, arousal_sd : float or None
-        Standard deviation of the label's place on the axis under the probabilities, in [0, 1]: 0 where all labels with
-        any probability lie at one place, 1 where both ends are equally probable.
+        Standard deviation of the label's position on the axis under the probabilities, in [0, 1]: 0 if all probable
+        labels have the same position, 1 if both ends of the axis are equally probable.
     sound : str
         ``"music"`` or one of `SOUNDS`.
     labels : tuple of str
@@ -128,18 +144,18 @@ class SegmentEmotion(_Probabilities):
 
 @dataclass(frozen=True)
 class SongEmotion(_Probabilities):
-    """The emotion of a whole recording, from those of its segments that are music.
+    """The emotion of a whole recording, computed from those of its segments that are music.
 
     Parameters
     ----------
     label : str
-        The answer: a label of the space or ``"unsure"``; where hardly any of the recording is music, the kind of sound
-        that most of it is.
+        The answer: a label of the space, or ``"unsure"``. If less than a quarter of the recording is music, it is the
+        most frequent other kind of sound.
     probabilities : tuple of float
-        Calibrated, in the order of the space, in [0, 1]; empty where the recording is not music. `probability` finds
-        one by its label.
+        Calibrated, in the order of the space, in [0, 1]; empty if the recording is not music. `probability` returns
+        that of one label.
     confidence : float
-        The largest of the probabilities; 0 where there are none.
+        The largest of the probabilities, in [0, 1]; 0 if there are none.
     valence, arousal, valence_sd, arousal_sd : float or None
         As in `SegmentEmotion`.
     labels : tuple of str
@@ -158,7 +174,7 @@ class SongEmotion(_Probabilities):
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch with one answer, a label of the space or one of `STATES`; spans are smoothed over the segments."""
+    """A stretch with one answer, a label of the space or one of `STATES`, smoothed over segments; times in seconds."""
 
     start_s: float
     end_s: float
@@ -167,7 +183,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Change:
-    """A change point: where one span ends and the next begins."""
+    """A change point: the time in seconds where one span ends and the next begins, and the labels of both."""
 
     time_s: float
     before: str
@@ -176,15 +192,16 @@ class Change:
 
 @dataclass(frozen=True, repr=False)
 class Analysis:
-    """The emotion of one recording over time, and its forms: JSON, data frame, file, figure.
+    """The emotion of one recording over time; it can be shown as JSON, a data frame, a file or a figure.
 
     Parameters
     ----------
     path : str
         The recording's path or name.
     duration_s : float
+        Duration in seconds.
     model_name, model_version : str
-        The model that analysed it.
+        The model that analysed the recording.
     space : EmotionSpace
     song : SongEmotion
         The recording as a whole.
@@ -192,16 +209,16 @@ class Analysis:
     spans : tuple of Span
         Without gaps, from the start of the first segment to the end of the last.
     peaks : array, shape (P, 2)
-        The waveform's envelope for pictures: minimum and maximum of each of P equal stretches.
+        The waveform's envelope for figures: minimum and maximum of each of P equal stretches.
     unsure_below : float
-        A label is "unsure" where no probability reaches this one.
+        The answer is "unsure" if the largest probability is below this one, in [0, 1].
     mean_span_s : float
-        How long one emotion lasts on average, which the smoothing of the spans assumes.
+        How many seconds one emotion lasts on average, as assumed when the spans are smoothed.
 
     Notes
     -----
-    The presentations (`to_dict` to `plot`) belong to `emoseg.writers`, which knows this class; they are looked up there
-    when they are asked for. No import of `emoseg.writers` stands here, so that imports go one way.
+    The methods from `to_dict` to `plot` are implemented in `emoseg.writers`, which imports this module. They load that
+    package when they are called, so that the two modules do not import each other.
     """
 
     path: str
@@ -222,14 +239,14 @@ class Analysis:
         return tuple(Change(b.start_s, a.label, b.label) for a, b in pairwise(self.spans))
 
     def spans_of_segments(self) -> tuple[Span, ...]:
-        """Return for each segment the span that its middle lies in."""
+        """Return for each segment the span that contains its middle, in the order of the segments."""
         ends = np.array([span.end_s for span in self.spans])
         middles = np.array([(segment.start_s + segment.end_s) / 2 for segment in self.segments])
         return tuple(self.spans[i] for i in np.minimum(np.searchsorted(ends, middles, side="right"), len(ends) - 1))
 
     @property
     def rules(self) -> dict[str, str]:
-        """The rules behind the answers, in words, to be printed with every result."""
+        """The rules behind the answers in words, by what they explain; they are printed with every result."""
         return {
             UNSURE: f"the most probable label has a probability below {self.unsure_below:.2f}",
             "spans": "the most probable course of the segments' labels where one emotion lasts "
@@ -243,7 +260,7 @@ class Analysis:
         return f"<Analysis {self.path!r}: {self.duration_s:.1f} s, {self.song.label}{confidence}, {counts}>"
 
     def _repr_html_(self) -> str:
-        """Return a short form of the report for notebooks, without scripts and without anything from the network."""
+        """Return a short report as HTML for notebooks; it has no scripts and loads nothing from the network."""
         return str(_presentation("report.snippet").render_snippet(self))
 
     def to_dict(self) -> dict[str, Any]:
@@ -260,7 +277,13 @@ class Analysis:
         return dict(_presentation("json_lines").to_json(self))
 
     def to_json(self) -> str:
-        """Return `to_dict` as one line of strict JSON, as ``emoseg analyze --json`` prints it."""
+        """Return `to_dict` as one line of strict JSON, as ``emoseg analyze --json`` prints it.
+
+        Raises
+        ------
+        EmosegError
+            A number is not finite.
+        """
         return str(_presentation("json_lines").dumps(self))
 
     def to_dataframe(self) -> pandas.DataFrame:
@@ -288,8 +311,7 @@ class Analysis:
             Its folders are made when they do not exist. An earlier file is replaced.
         format : str, optional
             ``"json"``, ``"csv"``, ``"jams"``, ``"audacity"``, ``"sonic-visualiser"``, ``"html"``, ``"png"``,
-            ``"jsonl"``, ``"parquet"``, or the format of another package; by default the one whose suffix the path ends
-            with.
+            ``"jsonl"``, ``"parquet"``, or the format of another package. By default the suffix of the path decides.
 
         Raises
         ------
@@ -304,7 +326,7 @@ class Analysis:
         return saved
 
     def plot(self) -> Figure:
-        """Return a matplotlib figure: spans over the waveform, probabilities, valence and arousal over time.
+        """Return a matplotlib figure of the spans on the waveform, the probabilities, valence and arousal over time.
 
         Raises
         ------
@@ -318,14 +340,16 @@ class Analysis:
 
 @dataclass(frozen=True)
 class AnalysisFailure:
-    """A recording that could not be analysed, and why.
+    """A recording that could not be analysed, and the reason.
 
     Parameters
     ----------
     path : str
+        The recording's path or name.
     error_type : str
-        The `kind` of an `AudioError`, such as ``"decode"``, or the name of another error.
+        The `kind` of an `AudioError`, such as ``"decode"``, or the class name of another error.
     message : str
+        One line that says what happened.
     """
 
     path: str
@@ -342,4 +366,5 @@ class AnalysisFailure:
 
 
 def _presentation(module: str) -> ModuleType:
+    """Import `emoseg.writers`, or a module of it, and return it."""
     return import_module(f"emoseg.writers.{module}" if module else "emoseg.writers")

@@ -560,7 +560,7 @@ def test_figures_and_notes_go_into_the_card(lab: Lab, call: Call, tmp_path: Path
     assert f"Q3 {figures['recall']['Q3']:.2f}" in text
     assert text.endswith("Only tunes.\n")
     other = ("train", spec, *setting, "--out", tmp_path / "other")
-    refused(call(*other, *card), "r.json: has no figures of the method 'emoseg'")
+    refused(call(*other, *card), "r.json: has no figures for the method 'emoseg'")
     refused(
         call("train", spec, "--method", "mixup", "--cache", lab.cache, "--quiet", *card, "--out", tmp_path / "o"),
         "r.json: was measured with other settings",
@@ -574,7 +574,8 @@ def test_figures_and_notes_go_into_the_card(lab: Lab, call: Call, tmp_path: Path
     altered["config"]["learning"]["newer"] = 1
     result.write_text(json.dumps(altered))
     refused(
-        call(*other, "--method", "mixup", "--measured", result), "not of this version: unknown key 'learning.newer'"
+        call(*other, "--method", "mixup", "--measured", result),
+        "not valid in this version: unknown key 'learning.newer'",
     )
     del altered["config"]["learning"]["newer"]
     # A file from before there were soft labels was measured without.

@@ -276,7 +276,7 @@ def test_one_altered_byte_is_found(copied: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(format="emoseg.model/2"), "has the format 'emoseg.model/2'; this emoseg reads"),
+        (lambda c: c.update(format="emoseg.model/2"), "has the format 'emoseg.model/2'; this version of emoseg reads"),
         (lambda c: c.pop("format"), "has the format None"),
         (lambda c: c.update(surprise=1), "unknown key 'surprise'"),
         (lambda c: c["segment"].update(hop_s=-1), "segment.hop_s"),
@@ -284,7 +284,10 @@ def test_one_altered_byte_is_found(copied: Path, name: str) -> None:
         (lambda c: c["space"].pop("labels"), r"space\.labels: Field required"),
         (lambda c: c["space"].update(labels=["Q1"]), "needs two or more distinct labels"),
         (lambda c: c["checksums"].pop("segment.onnx"), "has no checksum of segment.onnx"),
-        (lambda c: c.update(frontend_versions=[99, 99]), "needs version 99 of the frontend 'logmel'; this emoseg has"),
+        (
+            lambda c: c.update(frontend_versions=[99, 99]),
+            "needs version 99 of the frontend 'logmel'; this version of emoseg has",
+        ),
         (lambda c: c.update(frontend_versions=[1]), "has 2 frontends but 1 version"),
     ],
 )

@@ -246,7 +246,9 @@ def test_a_manifest_of_another_version_is_refused(whole: Path, music: Path, mode
     with sqlite3.connect(out / MANIFEST_FILE) as db:
         db.execute("UPDATE meta SET value = 'emoseg.batch/0' WHERE key = 'format'")
     db.close()
-    with pytest.raises(EmosegError, match=r"has the format 'emoseg.batch/0'; this emoseg reads 'emoseg.batch/2'"):
+    with pytest.raises(
+        EmosegError, match=r"has the format 'emoseg.batch/0'; this version of emoseg reads 'emoseg.batch/2'"
+    ):
         in_process(music, out, model)
 
 

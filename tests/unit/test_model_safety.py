@@ -144,8 +144,8 @@ def test_a_config_of_wrong_values_is_refused(folder: Path, change: Change, messa
         ('"seed": 0', '"seed": 0, "seed": 1', "an object has a key twice"),
         ('"seed": 0', '"seed": "\\ud800"', "is not UTF-8 text: "),
         ('"seed": 0', '"\\udfff": 0', "is not UTF-8 text: "),
-        ('"seed": 0', '"seed": ' + "[" * 21 + "]" * 21, "is nested more than 20 deep"),
-        ('"seed": 0', '"seed": ' + "[" * 100_000 + "]" * 100_000, "is nested more than 20 deep"),
+        ('"seed": 0', '"seed": ' + "[" * 21 + "]" * 21, "is nested more than 20 levels deep"),
+        ('"seed": 0', '"seed": ' + "[" * 100_000 + "]" * 100_000, "is nested more than 20 levels deep"),
         ('"seed": 0', '"seed":', "is not JSON: Expecting value"),
         ('"seed": 0', '"seed": "' + "x" * 1_000_000 + '"', "has 1.0 MB; at most 1 MB are read"),
     ],
@@ -358,7 +358,7 @@ def one_array(dtype: str, shape: list[int], last: int, size: int) -> bytes:
         (one_array("F32", [2], 2**40, 8), "is not a safetensors file: "),
         (one_array("F32", [2**32, 2**32], 8, 8), "is not a safetensors file: "),
         (one_array("F32", [0, 2**63], 0, 0), "Maximum allowed dimension exceeded"),
-        (one_array("BF16", [2], 4, 4), "has an array of the type BF16; must be of floats of 32 or 64 bits"),
+        (one_array("BF16", [2], 4, 4), "has an array of type BF16; arrays must hold floats of 32 or 64 bits"),
         (one_array("F64", [2], 16, 16), "has no array 'mean'"),
     ],
 )
@@ -369,13 +369,16 @@ def test_a_damaged_song_file_is_refused(folder: Path, content: bytes, message: s
 def test_a_song_model_fits_the_labels_and_the_frontends(folder: Path, tmp_path: Path) -> None:
     save_file(song_model_arrays(mean_model(3)), tmp_path / "song")
     replace(folder, "song.safetensors", (tmp_path / "song").read_bytes())
-    assert refusal(folder) == "song.safetensors: is for 3 labels; the model has 4"
+    assert refusal(folder) == "song.safetensors: is for 3 labels, but the model has 4"
     arrays = arrays_of(BUNDLED / "4q")
     for name in ("mean", "scale", "relevance", "support"):
         arrays[f"machine/{name}"] = arrays[f"machine/{name}"][..., :608].copy()
     save_file(arrays, tmp_path / "song")
     replace(folder, "song.safetensors", (tmp_path / "song").read_bytes())
-    assert refusal(folder) == "song.safetensors: is for song summaries of 608 numbers; there are 1216"
+    assert (
+        refusal(folder)
+        == "song.safetensors: is for song summaries of 608 numbers, but those of the frontends have 1216"
+    )
 
 
 def test_the_largest_numbers_that_are_allowed_give_probabilities() -> None:
@@ -823,10 +826,10 @@ def outputs(model: ModelProto, **arrays: Any) -> ModelProto:
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ((0.25, 0.25, 0.25, np.nan), "gives probabilities that are not finite"),
-        ((np.inf, 0, 0, 0), "gives probabilities that are not finite"),
-        ((1.5, -0.5, 0, 0), "gives probabilities that are negative or do not sum to 1"),
-        ((0.25, 0.25, 0.25, 0.252), "gives probabilities that are negative or do not sum to 1"),
+        ((0.25, 0.25, 0.25, np.nan), "returned probabilities that are not finite"),
+        ((np.inf, 0, 0, 0), "returned probabilities that are not finite"),
+        ((1.5, -0.5, 0, 0), "returned probabilities that are negative or do not sum to 1"),
+        ((0.25, 0.25, 0.25, 0.252), "returned probabilities that are negative or do not sum to 1"),
         ((0.25, 0.25, 0.25, 0.2501), None),
     ],
 )

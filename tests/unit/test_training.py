@@ -19,7 +19,7 @@ from emoseg.corpora import Corpus, load_corpus
 from emoseg.corpora.segments import CorpusSegments
 from emoseg.errors import ConfigError
 from emoseg.frontends.store import FeatureTable
-from emoseg.training import _guards, _measured_section, _read_result, train
+from emoseg.training import _fallback_counts, _measured_section, _read_result, train
 
 
 def test_guards_are_counted_over_members_networks_and_passes() -> None:
@@ -29,8 +29,8 @@ def test_guards_are_counted_over_members_networks_and_passes() -> None:
         {"fallback": ["agreement", "overlap"], "rescued_classes": [[], []]},
     ]
     learned = SimpleNamespace(fit=SimpleNamespace(history={"descriptors": [member, member[:2]]}))
-    assert _guards(learned) == {"agreement": 3, "overlap": 1, "rescued class": 2}
-    assert _guards(SimpleNamespace(fit=SimpleNamespace(history={"descriptors": [[{"loss": 1.0}]]}))) == {}
+    assert _fallback_counts(learned) == {"agreement": 3, "overlap": 1, "rescued class": 2}
+    assert _fallback_counts(SimpleNamespace(fit=SimpleNamespace(history={"descriptors": [[{"loss": 1.0}]]}))) == {}
 
 
 @pytest.fixture
@@ -85,9 +85,12 @@ def test_figures_of_a_result_file_go_into_the_card(tmp_path: Path, segments: Cor
         (lambda r: r["methods"]["emoseg"].update(macro_f1=None), "is not a result file"),
         (lambda r: r["methods"]["emoseg"]["recall"].pop("sad"), "is not a result file .*: 'sad'"),
         (lambda r: r.update(methods=[]), "is not a result file"),
-        (lambda r: r.update(methods={}), "has no figures of the method 'emoseg'"),
+        (lambda r: r.update(methods={}), "has no figures for the method 'emoseg'"),
         (lambda r: r.update(config=3), "is not a result file"),
-        (lambda r: r["config"].update(surprise=1), "its settings are not of this version: unknown key 'surprise'"),
+        (
+            lambda r: r["config"].update(surprise=1),
+            "its settings are not valid in this version: unknown key 'surprise'",
+        ),
         (lambda r: r["config"]["learning"].update(epochs=99), "was measured with other settings"),
         (lambda r: r["corpus"].update(hash="other"), "was measured on other songs or labels"),
         (lambda r: r["corpus"].update(space=None), "is not a result file"),

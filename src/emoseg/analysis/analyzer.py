@@ -1,4 +1,4 @@
-"""The one inference path: a recording in, its emotion over time out."""
+"""Analysis of one recording by one model. Every command and every function that analyses uses this code."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Analyzer:
     Parameters
     ----------
     model : ModelFolder or path or str
-        A model folder, loaded or not, or the name of a bundled model; default the bundled one.
+        A model folder, loaded or not, or the name of a bundled model; by default ``"4q"``.
     hop_s : float, optional
-        Distance between the starts of neighbouring segments in seconds, above 0.05 and at most 60; default the
-        model's own. A smaller one locates changes more precisely and takes longer.
+        Distance between the starts of neighbouring segments in seconds, above 0.05 and at most 60; by default that of
+        the model. A smaller distance locates changes more precisely and takes longer.
 
     Raises
     ------
     ModelError
-        The model folder is incomplete, was altered, or needs another version of emoseg.
+        There is no such model, or its folder is incomplete, was altered, or needs another version of emoseg.
     ConfigError
-        `model` is none of these, or `hop_s` is out of range.
+        `model` has another type, or `hop_s` is out of range.
 
     Examples
     --------
@@ -91,39 +91,41 @@ class Analyzer:
         batch: int = 64,
         on_progress: Callable[[float], object] | None = None,
     ) -> Analysis:
-        """Return the emotion of a recording, in segments and as a whole.
+        """Return the emotion of a recording, per segment and as a whole.
 
         Parameters
         ----------
         source : path, binary file object, bytes, array or Recording
             A sound file, its content, or samples. Samples have shape (n,), or (n, C) with C channels, which are
-            averaged. Floating-point samples are nominally in [-1, 1]; the full scale of an integer type counts as 1.
-            Lists of floats, and tensors on the CPU, count as arrays. Long files are read in blocks.
+            averaged. Floating-point samples are nominally in [-1, 1]; integer samples are divided by the full scale of
+            their type. Lists of floats, and tensors on the CPU, count as arrays. Long files are read in blocks.
         sample_rate_hz : int, optional
-            Sample rate of an array, which needs one.
+            Sample rate of an array; required for arrays, and not allowed for other sources.
         offset_s : float
-            Where the analysis begins, in seconds from the start of the recording.
+            Where the analysis begins, in seconds from the start of the recording, at least 0.
         duration_s : float, optional
-            How much is analysed; by default all up to the end. What lies behind it is not decoded.
+            Seconds to analyse, above 0; by default all up to the end. Sound after them is not decoded.
         batch : int
-            Number of segments computed at a time, at least 1; the result does not depend on it.
+            Number of segments computed at a time, at least 1. The result does not depend on it.
         on_progress : callable, optional
-            Called after each batch with the seconds of sound that it covers.
+            Called after each batch with the seconds of sound in that batch.
 
         Returns
         -------
         Analysis
-            Its `path` is the path or the name of the file object, ``"<bytes>"``, or ``"<array>"``. An excerpt is
-            analysed as a recording of its own: its times count from `offset_s`, and its `path` ends with the excerpt's
-            start and end, such as ``"song.mp3#t=30,60"``.
+            Its `path` is the path, the name of the file object, ``"<bytes>"``, or ``"<array>"``. An excerpt is analysed
+            as if it were a whole recording: its times count from `offset_s`, and its `path` ends with the excerpt's
+            start and end in seconds, such as ``"song.mp3#t=30,60"``.
 
         Raises
         ------
         AudioError
-            The recording cannot be decoded or is not usable; `kind` and the message say why.
+            The recording cannot be decoded or used; `kind` and the message say why.
         ConfigError
-            The source has another type, or is an array without a sample rate; there is a sample rate but no array; or
+            The source has another type, an array comes without a sample rate, another source comes with one, or
             `offset_s`, `duration_s` or `batch` is out of range.
+        ModelError
+            The segment model cannot be run.
         """
         if not isinstance(batch, int) or batch < 1:
             raise ConfigError(f"batch {batch!r}: must be a whole number of segments, at least 1")
@@ -135,7 +137,7 @@ class Analyzer:
     def _analyze(self, reader: SegmentReader, path: str, on_progress: Callable[[float], object] | None) -> Analysis:
         config, space = self.model.config.timeline, self.model.space
         starts, ends, parts, evidence = [], [], [], []
-        vectors: dict[str, list[Float32]] = {}  # of the segments, for the summary of the song
+        vectors: dict[str, list[Float32]] = {}  # feature vectors of all segments, which the song model summarises
         for part in reader:
             starts.append(part.start_s)
             ends.append(part.end_s)
@@ -172,7 +174,10 @@ class Analyzer:
         )
 
     def _features(self, samples: Float32, path: str) -> dict[str, Float32]:
-        """Return the features of segments; those of digital silence, which may last for hours, are computed once."""
+        """Return the features of segments by the name of the frontend, each of shape (B, ...).
+
+        Silent segments are all equal and may last for hours, so their features are computed once.
+        """
         sounding = samples.any(axis=1)
         distinct = np.concatenate([np.flatnonzero(sounding), np.flatnonzero(~sounding)[:1]])
         place = np.where(sounding, np.cumsum(sounding) - 1, len(distinct) - 1)
@@ -219,8 +224,8 @@ def analyze(
 ) -> Analysis:
     """Return the emotion of one recording over time and as a whole.
 
-    The model is loaded anew by each call. For several recordings use `analyze_many` or keep an `Analyzer`, whose
-    parameters and errors are the same.
+    Each call loads the model again. For several recordings use `analyze_many`, or create one `Analyzer`. Parameters and
+    errors are those of `Analyzer` and `Analyzer.analyze`.
 
     Examples
     --------

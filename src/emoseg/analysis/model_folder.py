@@ -1,12 +1,17 @@
-"""The model folder: all that analysis needs, without PyTorch and without pickle.
+"""The model folder: everything that analysis needs from a trained model, without PyTorch and without pickle.
 
-``config.json`` (how to cut, which frontends, the emotion space, what it was learnt from, a checksum of every file),
-``segment.onnx`` (features to probabilities), ``song.safetensors`` (the song model), ``segment.safetensors`` (the same
-weights, for further training) and ``MODEL_CARD.md``. Models that come with the package lie in ``bundled/``; a name
-stands for one of them wherever a model folder is asked for.
+- ``config.json``: segments, frontends, emotion space, facts about the training, and a checksum of every other file.
+- ``segment.onnx``: the segment model, from features to probabilities.
+- ``song.safetensors``: the song model.
+- ``segment.safetensors``: the weights of the segment model, for further training.
+- ``MODEL_CARD.md``: a description for people.
 
-A model folder may come from a stranger. No file outside it is read or written, files have a largest size, and all that
-is read later is checked by `load_model`. What the checksums show is that a copy is whole; a stranger can write any.
+Models that come with the package are in ``bundled/``. Wherever a model folder is expected, the name of a bundled model
+will do.
+
+A model folder may come from an untrusted source. No file outside the folder is read, the size of each file is limited,
+and `load_model` checks everything that is used later. The checksums only show that a copy is complete: whoever alters a
+file can write a new checksum.
 """
 
 from __future__ import annotations
@@ -47,12 +52,12 @@ BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_MODEL = "4q"
 
 _MOST_TEXT = 1_000_000  # bytes of config.json and of the model card
-_MOST_SONG = 128_000_000  # bytes of song.safetensors: analysis takes four times as much memory
+_MOST_SONG = 128_000_000  # bytes of song.safetensors: analysis needs four times as much memory
 _MOST_WEIGHTS = 256_000_000  # bytes of every other file
 _MOST_BYTES = {CONFIG_FILE: _MOST_TEXT, CARD_FILE: _MOST_TEXT, SONG_FILE: _MOST_SONG}
 _MOST_LABELS = 1000
 _ROUNDING = 1e-3  # how far a sum of probabilities may be from 1
-_SILENT = 4  # ONNX Runtime's severity above which it logs: fatal errors alone
+_SILENT = 4  # ONNX Runtime's lowest severity that is logged: fatal errors only
 _UNKNOWN = "unknown"
 
 
@@ -74,14 +79,14 @@ class _Strict(BaseModel):
 
 
 class AxisConfig(_Strict):
-    """Where a label lies; nothing on an axis that the label says nothing about."""
+    """Position of a label on the axes valence and arousal, in [-1, 1]; None on an axis where it has no position."""
 
     valence: Position | None = None
     arousal: Position | None = None
 
 
 class SpaceConfig(_Strict):
-    """An emotion space as ``config.json`` holds it."""
+    """An emotion space in the form of ``config.json``."""
 
     name: Name
     labels: tuple[Name, ...] = Field(max_length=_MOST_LABELS)
@@ -101,12 +106,18 @@ class SpaceConfig(_Strict):
         return self
 
     def build(self) -> EmotionSpace:
-        """Return the space as the rest of the package knows it."""
+        """Return the `EmotionSpace` that this form describes.
+
+        Raises
+        ------
+        ConfigError
+            It breaks a rule of emotion spaces.
+        """
         return EmotionSpace.from_json(self.model_dump())
 
 
 class _TrainingFacts(BaseModel):
-    """What is read of ``training``; the rest is for people."""
+    """The facts in ``training`` that are shown in lists of models; the other facts are not read."""
 
     corpus: Line = _UNKNOWN
     songs: Annotated[int, Field(ge=0, le=10**9)] | None = None
@@ -114,7 +125,7 @@ class _TrainingFacts(BaseModel):
 
 
 class ModelConfig(_Strict):
-    """What ``config.json`` holds."""
+    """The content of ``config.json``."""
 
     format: str = Field(FORMAT, description="Version of this layout.")
     name: Name
@@ -125,10 +136,12 @@ class ModelConfig(_Strict):
     frontends: tuple[FrontendConfig, ...] = Field(min_length=1)
     frontend_versions: tuple[int, ...]
     resampler: Name = "soxr HQ"
-    timeline: TimelineConfig = Field(TimelineConfig(), description="How segments become answers over time.")
+    timeline: TimelineConfig = Field(TimelineConfig(), description="How answers over time follow from segments.")
     training: dict[str, Any] = Field(description="Corpus, its hash and licence terms, method, settings, seed.")
     figures: dict[str, float] = Field(description="Measured on out-of-fold training songs.")
-    checksums: dict[ModelFile, Checksum] = Field(description="BLAKE2b of every other file that analysis reads.")
+    checksums: dict[ModelFile, Checksum] = Field(
+        description="BLAKE2b checksum of every other file that analysis reads."
+    )
 
     @field_validator("training")
     @classmethod
@@ -151,7 +164,15 @@ class ModelConfig(_Strict):
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model folder, checked and ready for use; made by `load_model`."""
+    """A model that is checked and ready for use, as `load_model` returns it.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    config : ModelConfig
+    song : SongModel
+    """
 
     path: Path
     config: ModelConfig
@@ -164,21 +185,28 @@ class ModelFolder:
 
     @cached_property
     def session(self) -> onnxruntime.InferenceSession:
-        """The segment model on ONNX Runtime, on one thread: same input, same answer, on any number of cores."""
+        """The segment model in ONNX Runtime, on one thread: its results must not depend on the number of cores.
+
+        Raises
+        ------
+        ModelError
+            The file has changed since it was checked, or ONNX Runtime cannot load it.
+        """
         runtime = _import_onnxruntime()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = _SILENT
-        # Or else bytes that are both ONNX and the runtime's own format would be read as what was not checked.
+        # Without this, a file that is valid both as ONNX and in the runtime's own format could be read as the latter,
+        # which was not checked.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         content = _checked_content(self.path, SEGMENT_FILE, self.config)
         try:
             return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises bare exceptions of its own, one type per cause
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise ModelError(f"{self.path / SEGMENT_FILE}: cannot be loaded: {short_line(error)}") from error
 
     def facts(self) -> dict[str, Any]:
-        """Return what a list of models says of this one."""
+        """Return the facts that a list of models shows, as plain values; the size is in megabytes."""
         training = _TrainingFacts.model_validate(self.config.training)
         files = [self.path / name for name in (CONFIG_FILE, CARD_FILE, *self.config.checksums)]
         return {
@@ -193,15 +221,20 @@ class ModelFolder:
         }
 
     def segment_probabilities(self, features: dict[str, NDArray[np.float32]]) -> Float64:
-        """Return probabilities of shape (B, K) from features, an array of shape (B, ...) for each frontend.
+        """Return the probabilities of segments, shape (B, K), in [0, 1].
 
-        One segment at a time: products of matrices sum in another order at another size, and a segment's probabilities
-        must not depend on how many others it came with.
+        Segments are computed one at a time. In a batch, the order of summation in matrix products depends on the size
+        of the batch, so a segment's probabilities would depend on the other segments.
+
+        Parameters
+        ----------
+        features : dict of str to array of float32, shape (B, ...)
+            One array per frontend, by its name.
 
         Raises
         ------
         ModelError
-            The segment model cannot be run, or what it gives are no probabilities.
+            The segment model cannot be run, or its output is not a set of probabilities.
         """
         names = [frontend.name for frontend in self.config.frontends]
         rows = [
@@ -211,27 +244,27 @@ class ModelFolder:
         return np.concatenate(rows)
 
     def _probabilities(self, features: dict[str, NDArray[np.float32]]) -> Float64:
-        """Return probabilities of one segment, shape (1, K)."""
+        """Return the probabilities of one segment, shape (1, K)."""
         file, session = self.path / SEGMENT_FILE, self.session
         try:
             found = np.asarray(session.run([OUTPUT], features)[0], dtype=np.float64)
         except Exception as error:  # as above
             raise ModelError(f"{file}: cannot be run: {short_line(error)}") from error
         if found.shape != (1, len(self.space.labels)):
-            raise ModelError(f"{file}: gives probabilities of the shape {found.shape}")
+            raise ModelError(f"{file}: returned probabilities of shape {found.shape}")
         if not np.isfinite(found).all():
-            raise ModelError(f"{file}: gives probabilities that are not finite")
+            raise ModelError(f"{file}: returned probabilities that are not finite")
         if found.min() < 0 or abs(found.sum() - 1) > _ROUNDING:
-            raise ModelError(f"{file}: gives probabilities that are negative or do not sum to 1")
+            raise ModelError(f"{file}: returned probabilities that are negative or do not sum to 1")
         return found
 
 
 def _import_onnxruntime() -> ModuleType:
-    """Import ONNX Runtime so that it tells its maker nothing, and prints nothing."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # is read when its library is loaded: the call below comes too late
+    """Import ONNX Runtime with telemetry and log messages switched off."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when the library is loaded, before the call below can act
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()  # for a program that had imported it before
+    onnxruntime.disable_telemetry_events()  # needed if the program had imported it before
     onnxruntime.set_default_logger_severity(_SILENT)
     return onnxruntime
 
@@ -242,14 +275,14 @@ def bundled_models() -> list[str]:
 
 
 def find_model(model: str | Path = DEFAULT_MODEL) -> Path:
-    """Return the folder that a model is in: a path, or else the name of a bundled one.
+    """Return the folder of a model, given as a path or as the name of a bundled model. A folder has precedence.
 
     Raises
     ------
     ModelError
-        Neither a folder nor a bundled model is named so.
+        There is no folder and no bundled model of that name.
     """
-    if os.path.isdir(model):  # noqa: PTH112 - false for a name that no file can have, where pathlib raises
+    if os.path.isdir(model):  # noqa: PTH112 - pathlib raises for names that no file can have
         return Path(model)
     if str(model) in bundled_models():
         return BUNDLED / str(model)
@@ -258,7 +291,7 @@ def find_model(model: str | Path = DEFAULT_MODEL) -> Path:
 
 
 def load_model(model: str | os.PathLike[str] = DEFAULT_MODEL) -> ModelFolder:
-    """Load a model after checking that its folder is whole, unaltered and of this version.
+    """Return a model, after a check that its folder is complete, unaltered and fits this version of emoseg.
 
     Parameters
     ----------
@@ -268,8 +301,8 @@ def load_model(model: str | os.PathLike[str] = DEFAULT_MODEL) -> ModelFolder:
     Raises
     ------
     ModelError
-        There is no such model, a file is missing, altered or not what emoseg writes, or it needs another version of a
-        frontend.
+        There is no such model; a file is missing, was altered, is too large or is not as emoseg writes it; or the model
+        needs another version of a frontend.
     """
     root = find_model(Path(model))
     config = _read_config(root)
@@ -278,7 +311,7 @@ def load_model(model: str | os.PathLike[str] = DEFAULT_MODEL) -> ModelFolder:
     with problems_in(root / SEGMENT_FILE):
         check_segment_model(segment_model, inputs=shapes, labels=len(config.space.labels))
     song = _read_song_model(root, config, shapes)
-    if WEIGHTS_FILE in config.checksums and os.path.lexists(root / WEIGHTS_FILE):  # bundled models come without
+    if WEIGHTS_FILE in config.checksums and os.path.lexists(root / WEIGHTS_FILE):  # bundled models lack it
         _check_sum(
             root, WEIGHTS_FILE, config, file_checksum(existing_file(root, WEIGHTS_FILE, most_bytes=_MOST_WEIGHTS))
         )
@@ -286,12 +319,12 @@ def load_model(model: str | os.PathLike[str] = DEFAULT_MODEL) -> ModelFolder:
 
 
 def read_card(model: ModelFolder) -> str:
-    """Return the model card's text; empty where the folder has none.
+    """Return the text of the model card, or an empty string if the folder has no card.
 
     Raises
     ------
     ModelError
-        The card is too large or no text.
+        The card is too large, or is not UTF-8 text.
     """
     if not os.path.lexists(model.path / CARD_FILE):
         return ""
@@ -300,23 +333,24 @@ def read_card(model: ModelFolder) -> str:
 
 
 def export_model(model: str | Path, out: Path, *, weights: bool = True) -> None:
-    """Copy a model, checked, to a new folder.
+    """Copy a model to a new folder, after the checks of `load_model`.
 
     Parameters
     ----------
     model : str or Path
         A model folder, or the name of a bundled model.
     out : Path
-        Must not exist.
+        The new folder, which must not exist. Its parents are created.
     weights : bool
-        With ``segment.safetensors``, where the model has it: twice the size, and only needed for further training.
+        Whether to copy ``segment.safetensors`` too, if the model has it. It doubles the size and is only needed for
+        further training.
 
     Raises
     ------
     ModelError
         The model cannot be used.
     ConfigError
-        `out` exists.
+        `out` exists already, or cannot be written.
     """
     source = load_model(model)
     if os.path.lexists(out):
@@ -341,20 +375,21 @@ def _read_config(root: Path) -> ModelConfig:
         data = parse_json(content)
     found = data.get("format") if isinstance(data, dict) else None
     if found != FORMAT:
-        raise ModelError(f"{file}: has the format {short_line(repr(found))}; this emoseg reads {FORMAT!r}")
+        raise ModelError(f"{file}: has the format {short_line(repr(found))}; this version of emoseg reads {FORMAT!r}")
     with problems_in(file):
         return ModelConfig.model_validate(data)
 
 
 def _feature_shapes(root: Path, config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of one segment's features for each frontend, after a check of the frontends' versions."""
+    """Return the shape of one segment's features per frontend, after a check of the frontends' versions."""
     shapes: dict[str, tuple[int, ...]] = {}
     for frontend, version in zip(config.frontends, config.frontend_versions, strict=True):
         with problems_in(root / CONFIG_FILE):
             built = build_frontend(frontend, config.segment)
         if built.version != version:
             raise ModelError(
-                f"{root}: needs version {version} of the frontend {frontend.name!r}; this emoseg has {built.version}"
+                f"{root}: needs version {version} of the frontend {frontend.name!r}; "
+                f"this version of emoseg has version {built.version}"
             )
         shapes[frontend.name] = built.shape()
     return shapes
@@ -365,10 +400,13 @@ def _read_song_model(root: Path, config: ModelConfig, shapes: Mapping[str, tuple
         song = song_model_from_arrays(_arrays(_checked_content(root, SONG_FILE, config)))
         labels = len(config.space.labels)
         if len(song.bias) != labels:
-            raise ValueError(f"is for {len(song.bias)} labels; the model has {labels}")
+            raise ValueError(f"is for {len(song.bias)} labels, but the model has {labels}")
         described = 2 * sum(shape[0] for shape in shapes.values() if len(shape) == 1)
         if song.base is not None and len(song.base.machine.mean) != described:
-            raise ValueError(f"is for song summaries of {len(song.base.machine.mean)} numbers; there are {described}")
+            raise ValueError(
+                f"is for song summaries of {len(song.base.machine.mean)} numbers, but those of the frontends have "
+                f"{described}"
+            )
     return song
 
 
@@ -382,7 +420,7 @@ def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
     except SafetensorError as error:
         raise ValueError(f"is not a safetensors file: {error}") from error
     except KeyError as error:
-        raise ValueError(f"has an array of the type {error.args[0]}; must be of floats of 32 or 64 bits") from error
+        raise ValueError(f"has an array of type {error.args[0]}; arrays must hold floats of 32 or 64 bits") from error
 
 
 def _content(root: Path, name: str) -> bytes:

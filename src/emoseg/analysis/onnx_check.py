@@ -1,18 +1,19 @@
-"""What ``segment.onnx`` may hold, checked before ONNX Runtime sees it.
+"""The check of ``segment.onnx`` before it is given to ONNX Runtime.
 
-A model folder can come from a stranger, and ONNX Runtime runs what a graph says: loops without end, tensors that fill
-the memory, files beside the model. So the file must look like what emoseg's own exporter writes, by rules that are
-simple enough to be checked without running anything:
+A model folder may come from an untrusted source, and ONNX Runtime executes any graph: it may loop forever, fill the
+memory, or read other files. Therefore the file must look like those that emoseg's own exporter writes. The rules are
+simple enough to be checked without running the graph:
 
-1. The bytes are protocol buffers with the fields that the exporter uses, and no others: no subgraphs, functions,
-   external data, sparse tensors.
-2. Inputs are the frontends' features, the one output is ``probabilities``, and operators are those in `OPERATORS`.
-3. Every value is made once, before it is used, and its shape for one segment follows from what is known; so the
-   numbers that the graph holds and the steps that it takes can be counted, and are bounded.
+1. The bytes are protocol buffers with the fields that the exporter uses and no others. There are no subgraphs,
+   functions, external data or sparse tensors.
+2. The inputs are the features of the frontends, the only output is ``probabilities``, and the operators are those in
+   `OPERATORS`.
+3. Every value is computed once, before it is used, and its shape for one segment can be derived. So the numbers in all
+   results and the steps to compute them can be counted, and both are limited.
 
 References
 ----------
-ONNX intermediate representation and operators: the file ``onnx.proto`` and ``Operators.md`` of the project ONNX.
+ONNX project. onnx.proto: the intermediate representation; Operators.md: the operators.
 """
 
 from __future__ import annotations
@@ -37,20 +38,21 @@ _FLOAT, _INT64 = 1, 7  # TensorProto.DataType
 
 
 def check_segment_model(data: bytes, *, inputs: Mapping[str, Shape], labels: int) -> None:
-    """Check that the content of an ONNX file is a segment model that can be run without harm.
+    """Check that the content of an ONNX file is a segment model that is safe to run.
 
     Parameters
     ----------
     data : bytes
+        Content of the file.
     inputs : mapping of str to tuple of int
-        Name of each frontend, and the shape of one segment's features.
+        Shape of one segment's features per frontend, by the name of the frontend.
     labels : int
-        Number K of probabilities.
+        Number of labels K: the output has shape (batch, K).
 
     Raises
     ------
     UnsafeGraphError
-        The message is the rule that the file breaks.
+        The file breaks a rule, which the message names.
     """
     model = read_model(data)
     opsets = [(opset.get("domain", ""), opset.get("version", 0)) for opset in model.get("opset_import", [])]
@@ -81,7 +83,7 @@ def _inputs(graph: Mapping[str, Any], inputs: Mapping[str, Shape]) -> dict[str, 
 
 
 def _dimensions(info: Mapping[str, Any], data_type: int = _FLOAT) -> list[int | None]:
-    """Return the declared size of each dimension; None for one that is named instead, which can only be the batch."""
+    """Return the declared size of each dimension. Only that of the batch may have a name instead, and gives None."""
     tensor = info.get("type", {}).get("tensor_type", {})
     if tensor.get("elem_type") != data_type or "shape" not in tensor:
         raise UnsafeGraphError(f"{info.get('name', '')!r} is declared with the wrong type or without a shape")
@@ -94,14 +96,14 @@ def _dimensions(info: Mapping[str, Any], data_type: int = _FLOAT) -> list[int | 
 
 
 def _check_declared(infos: list[dict[str, Any]], values: Mapping[str, Value]) -> None:
-    """Check that declared shapes are the true ones: ONNX Runtime may plan its memory by them."""
+    """Check that declared shapes are the derived ones, because ONNX Runtime may allocate memory by declared shapes."""
     for info in infos:
         value = values.get(info.get("name", ""))
         if value is None:
             raise UnsafeGraphError(f"declares {info.get('name', '')!r}, which does not exist")
         declared = _dimensions(info, _FLOAT if value.integers is None else _INT64)
         if tuple(1 if size is None else size for size in declared) != value.shape:
-            raise UnsafeGraphError(f"declares {info['name']!r} with a wrong shape")
+            raise UnsafeGraphError(f"declares {info['name']!r} with a shape other than the one computed from its inputs")
 
 
 def _constants(graph: Mapping[str, Any]) -> dict[str, Value]:
@@ -127,9 +129,9 @@ def _constant(tensor: Mapping[str, Any]) -> Value:
 
 
 def _run_shapes(nodes: list[dict[str, Any]], values: dict[str, Value]) -> None:
-    """Add the shapes of all results to `values`, and count numbers and steps."""
+    """Add the shapes of all results to `values`, and check that the results and their cost are within the limits."""
     if len(nodes) > _MOST_NODES:
-        raise UnsafeGraphError(f"has {len(nodes)} operations; at most {_MOST_NODES}")
+        raise UnsafeGraphError(f"has {len(nodes)} operations; at most {_MOST_NODES} are allowed")
     numbers = steps = 0
     for node in nodes:
         name = node.get("op_type", "")

@@ -1,8 +1,9 @@
-"""ONNX files as messages of protocol buffers, read by a schema that is stricter than the format.
+"""A reader of ONNX files, which are messages of protocol buffers. It is stricter than the format.
 
 References
 ----------
-ONNX intermediate representation: the file ``onnx.proto`` of the project ONNX.
+ONNX project. onnx.proto: the numbers and types of all fields.
+Google. Protocol Buffers, "Encoding": the wire format.
 """
 
 from __future__ import annotations
@@ -16,25 +17,30 @@ _MOST_FIELDS = 500_000
 
 
 class UnsafeGraphError(ValueError):
-    """A file is not a segment model that emoseg could have written; the message is the rule that it breaks."""
+    """A file is not a segment model as emoseg writes it; the message names the rule that it breaks."""
 
 
 def read_model(data: bytes) -> dict[str, Any]:
-    """Return the fields of an ONNX file by name; repeated ones are lists.
+    """Return the fields of an ONNX model by name. Messages are dicts, repeated fields are lists.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of the file.
 
     Raises
     ------
     UnsafeGraphError
-        The bytes are no ONNX model as emoseg writes it.
+        The bytes are not an ONNX model as emoseg writes it.
     """
     return _Reader().message(memoryview(data), _MODEL)
 
 
 @dataclass(frozen=True)
 class _Schema:
-    """The fields that a message may have: the number of each to its name and kind.
+    """The fields that a message may have: the name and the kind of each, by its number.
 
-    Kinds are int, float, str, bytes and other schemas; in a list where the field may be repeated.
+    A kind is int, float, str, bytes or another schema. A repeated field has a list with its kind.
     """
 
     message: str
@@ -90,13 +96,13 @@ _VARINT, _BYTES, _FIXED32 = 0, 2, 5  # wire types
 
 
 class _Reader:
-    """Reads messages by schema, more strictly than the format, so that all readers see one model in the bytes."""
+    """Reads messages by their schema, and refuses bytes that two ONNX parsers could read as different models."""
 
     def __init__(self) -> None:
         self._fields = 0
 
     def message(self, data: memoryview, schema: _Schema) -> dict[str, Any]:
-        """Return the fields of a message; repeated ones are lists."""
+        """Return the fields of a message by name; repeated fields are lists."""
         found: dict[str, Any] = {}
         at = 0
         while at < len(data):
@@ -137,7 +143,7 @@ class _Reader:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Return the number that begins at a place, at most 64 bits in groups of seven, and the place after it."""
+    """Return the number of at most 64 bits, in groups of seven, that begins at a position, and the position after it."""
     value = 0
     for i in range(10):
         if at + i >= len(data):

@@ -1,8 +1,10 @@
-"""The operators that a segment model may use: the shape of each result, and the steps that it takes.
+"""The ONNX operators that a segment model may use, with rules for the shape and the cost of their results.
+
+The cost is counted in steps: a step is about one multiplication.
 
 References
 ----------
-ONNX operators: the file ``Operators.md`` of the project ONNX.
+ONNX project. Operators.md: the specification of the operators.
 """
 
 from __future__ import annotations
@@ -19,19 +21,19 @@ from emoseg.analysis.onnx_messages import UnsafeGraphError
 Shape = tuple[int, ...]
 Attributes = Mapping[str, Any]
 
-_MOST_UNFOLDED = 50_000_000  # in all windows of a convolution: 200 MB for a moment
+_MOST_UNFOLDED = 50_000_000  # numbers in all windows of a convolution: 200 MB while it runs
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of floats of a shape; or, where `integers` is not None, a constant list of whole numbers."""
+    """The shape of a tensor. It holds floats; or, if `integers` is not None, these constant whole numbers."""
 
     shape: Shape
     integers: Shape | None = None
 
 
 _Infer = Callable[[list[Any], Attributes], tuple[Shape, int]]
-_KINDS: dict[type, tuple[str, int, Any]] = {  # of an attribute: its field, its type's number, and its value if absent
+_KINDS: dict[type, tuple[str, int, Any]] = {  # per type of an attribute: field, number of the type, value if absent
     float: ("f", 1, 0.0),
     int: ("i", 2, 0),
     bytes: ("s", 3, b""),
@@ -46,16 +48,16 @@ class Operator:
     Parameters
     ----------
     infer : callable
-        From the inputs' shapes (for the last one of an operator with `listed`: the integers) and the attributes to the
-        result's shape and the steps that each of its numbers takes.
+        Takes the shapes of the inputs and the attributes, and returns the shape of the result and the number of steps
+        per number of the result. If `listed`, the last input is given as its integers instead of its shape.
     fewest, most : int
-        Number of inputs.
+        Smallest and largest number of inputs.
     listed : bool
-        The last input is a constant list of integers.
+        Whether the last input is a constant list of integers.
     free : mapping
-        Attributes of any value, with their defaults.
+        Attributes that may have any value, with their defaults.
     fixed : mapping
-        Attributes that may only have the value that the exporter gives them, which is also their default.
+        Attributes that must have this value, which is also their default. The exporter writes no other value.
     """
 
     infer: _Infer
@@ -66,7 +68,20 @@ class Operator:
     fixed: Attributes = field(default_factory=dict)
 
     def __call__(self, given: list[Value], attributes: list[dict[str, Any]]) -> tuple[Shape, int]:
-        """Return the result's shape, and the steps that each of its numbers takes."""
+        """Return the shape of the result, and the number of steps per number of it.
+
+        Parameters
+        ----------
+        given : list of Value
+            The inputs.
+        attributes : list of dict
+            The fields of each attribute, as `read_model` returns them.
+
+        Raises
+        ------
+        UnsafeGraphError
+            The inputs or the attributes break a rule of the operator.
+        """
         if not self.fewest <= len(given) <= self.most:
             raise UnsafeGraphError(f"has {len(given)} inputs")
         listed = [self.listed and i == len(given) - 1 for i in range(len(given))]
@@ -111,7 +126,7 @@ def _broadcast(given: list[Shape], _: Attributes) -> tuple[Shape, int]:
 
 
 def _product(given: list[Shape], attributes: Attributes) -> tuple[Shape, int]:
-    """Infer Gemm and MatMul: (M, K) times (K, N), and for Gemm the second may be transposed and a third be added."""
+    """Apply the rule of MatMul and Gemm: (M, K) times (K, N). In Gemm, (N, K) may be given and a third input added."""
     first, second = given[:2]
     if len(first) != 2 or len(second) != 2:
         raise UnsafeGraphError("its inputs must be matrices")
@@ -164,7 +179,7 @@ def _convolution(given: list[Shape], attributes: Attributes) -> tuple[Shape, int
     if attributes["kernel_shape"] not in ((), weights[2:]):
         raise UnsafeGraphError("'kernel_shape' is not that of its weights")
     size = _windows(image, weights[2:], attributes)
-    if prod(weights[1:]) * prod(size) > _MOST_UNFOLDED:  # what a product of matrices needs in place of the image
+    if prod(weights[1:]) * prod(size) > _MOST_UNFOLDED:  # ONNX Runtime copies all windows into one matrix
         raise UnsafeGraphError(f"has windows of more than {_MOST_UNFOLDED} numbers together")
     return (image[0], weights[0], *size), prod(weights[1:])
 
@@ -177,7 +192,7 @@ def _pooling(given: list[Shape], attributes: Attributes) -> tuple[Shape, int]:
 
 
 def _windows(image: Shape, kernel: Shape, attributes: Attributes) -> Shape:
-    """Return how many windows fit along each of the last two dimensions."""
+    """Return the number of window positions along each of the last two dimensions."""
     strides, pads, ceil = attributes["strides"], attributes["pads"], attributes.get("ceil_mode", 0)
     if len(strides) != 2 or len(pads) != 4 or ceil not in (0, 1):
         raise UnsafeGraphError("'strides', 'pads' or 'ceil_mode' are wrong")
@@ -188,7 +203,7 @@ def _windows(image: Shape, kernel: Shape, attributes: Attributes) -> Shape:
         room = size + before + after - width
         count = (-(-room // stride) if ceil else room // stride) + 1
         if ceil and (count - 1) * stride >= size + before:
-            count -= 1  # the last window must begin on the image, not behind it
+            count -= 1  # the last window must begin inside the image
         if count < 1:
             raise UnsafeGraphError("a window is larger than the image")
         counts.append(count)
@@ -196,6 +211,7 @@ def _windows(image: Shape, kernel: Shape, attributes: Attributes) -> Shape:
 
 
 def _axis(axis: int, rank: int) -> int:
+    """Return an axis as a number from 0; it may be negative."""
     if not -rank <= axis < rank:
         raise UnsafeGraphError(f"has no axis {axis}")
     return axis % rank
@@ -205,7 +221,7 @@ _ELEMENTWISE = Operator(_broadcast, 2, 2)
 _IMAGE: Attributes = {"kernel_shape": (), "strides": (1, 1), "pads": (0, 0, 0, 0)}
 _IMAGE_FIXED: Attributes = {"auto_pad": b"NOTSET", "dilations": (1, 1)}
 
-# What emoseg's exporter writes, with its optimiser or without.
+# The operators that emoseg's exporter writes, with or without its optimiser.
 OPERATORS: dict[str, Operator] = {
     "Add": _ELEMENTWISE,
     "BatchNormalization": Operator(_same, 5, 5, free={"epsilon": 1e-5, "momentum": 0.9}, fixed={"training_mode": 0}),

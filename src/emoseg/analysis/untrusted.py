@@ -1,6 +1,6 @@
-"""Files of a model folder, read as what they may be: written by a stranger to do harm.
+"""Safe reading of files in a model folder, which may come from an untrusted source.
 
-Every function raises `ModelError` with one line that names the file, whatever the file holds.
+Whatever a file contains, the functions that take a file raise nothing but `ModelError`, with one line that names it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,26 @@ from emoseg.errors import ConfigError, ModelError
 from emoseg.system.files import require_regular
 from emoseg.system.names import one_line
 
-_MOST_NESTED = 20  # lists and objects inside each other in JSON
-_MOST_MESSAGE = 300  # characters of what a message quotes
+_MOST_NESTED = 20  # levels of lists and objects in JSON
+_MOST_MESSAGE = 300  # characters of a message, which may quote the file
 
 
 def existing_file(root: Path, name: str, *, most_bytes: int) -> Path:
-    """Return the path of a file that can be opened: a regular file inside the folder that is not too large.
+    """Return the path of a file after a check that it is a regular file inside the folder and not too large.
+
+    Parameters
+    ----------
+    root : Path
+        The model folder.
+    name : str
+        Name of the file.
+    most_bytes : int
+        Largest size in bytes.
 
     Raises
     ------
     ModelError
-        There is no such file, it is a link that leaves the folder, a special file, or larger than `most_bytes`.
+        The file does not exist, is a link that leads out of the folder, is not a regular file, or is too large.
     """
     file = root / name
     if not os.path.lexists(file):
@@ -44,12 +53,12 @@ def existing_file(root: Path, name: str, *, most_bytes: int) -> Path:
 
 
 def read_content(root: Path, name: str, *, most_bytes: int) -> bytes:
-    """Return the content of a file of the folder, checked as by `existing_file`.
+    """Return the content of a file of the folder. Parameters and checks are those of `existing_file`.
 
     Raises
     ------
     ModelError
-        As there, or the file cannot be read.
+        As in `existing_file`, or the file cannot be read.
     """
     file = existing_file(root, name, most_bytes=most_bytes)
     try:
@@ -59,12 +68,14 @@ def read_content(root: Path, name: str, *, most_bytes: int) -> bytes:
 
 
 def parse_json(content: bytes) -> Any:
-    """Return the value of JSON in UTF-8 that every reader understands alike.
+    """Return the value of a JSON text in UTF-8. Text that parsers may read differently is refused.
 
     Raises
     ------
-    ValueError or RecursionError
-        It is not JSON, has a key twice, is nested deeper than 20, or holds a number or text that JSON cannot hold.
+    ValueError
+        The text is not JSON, an object has a key twice, or a number or string is one that JSON cannot represent.
+    RecursionError
+        It is nested more than 20 levels deep.
     """
     value = json.loads(content.decode(), object_pairs_hook=_distinct_keys)
     _check_json(value)
@@ -86,20 +97,26 @@ def _check_json(value: Any, depth: int = 0) -> None:
         for part in [*value, *value.values()] if isinstance(value, dict) else value:
             _check_json(part, depth + 1)
     elif isinstance(value, str):
-        value.encode()  # fails on half a pair of code units, which an escape can write
+        value.encode()  # fails on half of a surrogate pair, which an escape sequence can produce
     elif value is not None and not (abs(value) < 2**63 and math.isfinite(value)):
         raise ValueError("holds a number that is not finite or too large")
 
 
 @contextmanager
 def problems_in(file: Path) -> Iterator[None]:
-    """Turn what is found wrong with a file's content into one line that names the file."""
+    """Turn the errors of code that reads a file's content into a `ModelError` of one line that names the file.
+
+    Raises
+    ------
+    ModelError
+        The code raised `ValueError` (of pydantic, JSON or Unicode too), `RecursionError` or `ConfigError`.
+    """
     try:
         yield
     except ValidationError as error:
         raise ModelError(f"{file}: {short_line(first_problem(error))}") from error
     except RecursionError as error:
-        raise ModelError(f"{file}: is nested more than {_MOST_NESTED} deep") from error
+        raise ModelError(f"{file}: is nested more than {_MOST_NESTED} levels deep") from error
     except json.JSONDecodeError as error:
         raise ModelError(f"{file}: is not JSON: {short_line(error)}") from error
     except UnicodeError as error:
@@ -109,6 +126,6 @@ def problems_in(file: Path) -> Iterator[None]:
 
 
 def short_line(problem: object) -> str:
-    """Return a message on one line and of a length that a terminal can show: it may quote a hostile file."""
+    """Return a message as one line of at most 300 printable characters; it may quote a hostile file."""
     line = one_line(str(problem))
     return line if len(line) <= _MOST_MESSAGE else f"{line[: _MOST_MESSAGE - 3]}..."

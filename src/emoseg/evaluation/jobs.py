@@ -1,4 +1,4 @@
-"""One method on one fold: learn, predict the test songs once, and keep what came out until the result is written."""
+"""Trials: one method trained on one fold, its predictions for the test songs, and the store that saves them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trial:
-    """One method on one fold of one seed."""
+    """One method, to be trained and tested on one fold of one seed."""
 
     method: str
     seed: int
@@ -44,26 +44,27 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a method made of one fold.
+    """Predictions of one method for the test songs of one fold, and how well it found wrong labels.
 
     Parameters
     ----------
     test : array of int, shape (N,)
-        Test songs.
-    song, mean, uncalibrated : array, shape (N, K)
-        Their probabilities: by the song model, by the calibrated mean probability, and by that before calibration.
+        Indices of the test songs in the corpus.
+    song, mean, uncalibrated : array, shape (N, K), in [0, 1]
+        Probabilities of the test songs: from the song model, from the calibrated mean over segments, and from the mean
+        before calibration.
     test_rows : array of int, shape (S,)
-        Their segments.
-    segments : array, shape (S, K)
-        Probabilities of these.
+        Indices of the test songs' segments among all segments.
+    segments : array, shape (S, K), in [0, 1]
+        Probabilities of the segments in `test_rows`.
     clean_rows : array of int, shape (R,)
-        Training segments with a label.
-    clean : array, shape (R,)
-        Clean probability of each.
+        Indices of the training segments with a label among all segments.
+    clean : array, shape (R,), in [0, 1]
+        Clean probability of each segment in `clean_rows`.
     detection : dict of str to float
-        See `detection`.
+        As `detection` returns.
     seconds : float
-        Processor time of learning: it does not depend on what else the machine does.
+        Processor time of training in seconds. Unlike the elapsed time it hardly depends on other programs.
     """
 
     test: Int64
@@ -79,36 +80,36 @@ class TrialResult:
 
 
 class TrialStore:
-    """Finished jobs on disk, so that a long evaluation that was killed continues; without a folder nothing is kept.
+    """Results of finished trials on disk, so that an interrupted evaluation continues where it stopped.
 
-    There is one folder per method, so that methods can be added from one call to the next.
+    There is one subfolder per method, so that a later call can add methods.
 
     Parameters
     ----------
     folder : Path or None
-        Held by `emoseg.system.unfinished.unfinished`.
+        A folder that the caller has locked with `emoseg.system.unfinished.unfinished`. With None nothing is saved.
     protocol : Protocol
     config : TrainConfig
-        With complete settings of all methods of the protocol, as `resolve_settings` returns.
+        Must have the complete settings of all methods of the protocol, as `resolve_settings` returns them.
     songs : str
         Hash of the songs and their labels.
 
     Raises
     ------
     ConfigError
-        The folder has outcomes of other settings.
+        The folder has results of a run with other settings.
 
     Warns
     -----
     EmosegWarning
-        The folder has outcomes of another version of emoseg, a frontend or a method, which are removed.
+        The folder has results from another version of emoseg, a frontend or a method; they are removed.
     """
 
     def __init__(self, folder: Path | None, protocol: Protocol, config: TrainConfig, songs: str) -> None:
         self.folder = folder
         if folder is None:
             return
-        # What all methods share, without the number of seeds, which may also grow.
+        # The number of seeds is left out, so that a later call can add seeds.
         parted = f"{protocol.folds} folds" if protocol.test_split is None else f"test split {protocol.test_split}"
         shared = f"{parted}, {protocol.group}, {protocol.noise}, {protocol.fraction}"
         settings = config.model_dump_json(exclude={"method", "methods"})
@@ -117,61 +118,76 @@ class TrialStore:
             table, versions = json.dumps(config.methods[name]), code_versions(config, [name])
             claim(folder / name, config_hash(table), what=f"evaluation of the method {name!r}", versions=versions)
 
-    def load(self, job: Trial) -> TrialResult | None:
-        """Return the outcome of a finished job; one that is damaged is removed, with a warning."""
-        if self.folder is None or not (file := self._file(job)).exists():
+    def load(self, trial: Trial) -> TrialResult | None:
+        """Return the saved result of a trial, or None if there is none.
+
+        Warns
+        -----
+        EmosegWarning
+            The saved result is damaged; it is removed.
+        """
+        if self.folder is None or not (file := self._file(trial)).exists():
             return None
         try:
-            return _outcome(load_arrays(file))
+            return _result_from_arrays(load_arrays(file))
         except ValueError:
             warnings.warn(f"{file}: is damaged; this training is done again", EmosegWarning, stacklevel=2)
             remove(file)
             return None
 
-    def save(self, job: Trial, outcome: TrialResult) -> None:
-        """Keep the outcome of a finished job."""
+    def save(self, trial: Trial, result: TrialResult) -> None:
+        """Save the result of a finished trial."""
         if self.folder is None:
             return
-        arrays = {name: value for name, value in vars(outcome).items() if isinstance(value, np.ndarray)}
-        figures = json.dumps({"detection": outcome.detection, "seconds": outcome.seconds})
-        save_arrays(self._file(job), arrays | {"figures": np.array(figures)})
+        arrays = {name: value for name, value in vars(result).items() if isinstance(value, np.ndarray)}
+        figures = json.dumps({"detection": result.detection, "seconds": result.seconds})
+        save_arrays(self._file(trial), arrays | {"figures": np.array(figures)})
 
-    def _file(self, job: Trial) -> Path:
+    def _file(self, trial: Trial) -> Path:
         assert self.folder is not None
-        return self.folder / job.method / f"seed{job.seed}-fold{job.fold}.npz"
+        return self.folder / trial.method / f"seed{trial.seed}-fold{trial.fold}.npz"
 
 
-def _outcome(arrays: dict[str, NDArray[Any]]) -> TrialResult:
-    """Return the outcome that was kept as arrays.
+def _result_from_arrays(arrays: dict[str, NDArray[Any]]) -> TrialResult:
+    """Return the result that `TrialStore.save` wrote as arrays.
 
     Raises
     ------
     ValueError
-        They are those of no outcome.
+        The arrays are not those of a result.
     """
     try:
         figures: Any = json.loads(str(arrays.pop("figures")))
-        outcome = TrialResult(**(arrays | figures))
-        numbers = [float(outcome.seconds), *(float(value) for value in outcome.detection.values())]
-        tables = [outcome.song, outcome.mean, outcome.uncalibrated]
+        result = TrialResult(**(arrays | figures))
+        numbers = [float(result.seconds), *(float(value) for value in result.detection.values())]
+        tables = [result.song, result.mean, result.uncalibrated]
         whole = (
             all(map(math.isfinite, numbers))
             and all(np.isfinite(array).all() for array in arrays.values())
-            and all(array.ndim == 1 for array in (outcome.test, outcome.test_rows, outcome.clean_rows, outcome.clean))
-            and all(table.shape == (len(outcome.test), outcome.song.shape[1]) for table in tables)
-            and outcome.segments.shape == (len(outcome.test_rows), outcome.song.shape[1])
-            and len(outcome.clean) == len(outcome.clean_rows)
+            and all(array.ndim == 1 for array in (result.test, result.test_rows, result.clean_rows, result.clean))
+            and all(table.shape == (len(result.test), result.song.shape[1]) for table in tables)
+            and result.segments.shape == (len(result.test_rows), result.song.shape[1])
+            and len(result.clean) == len(result.clean_rows)
         )
     except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise ValueError(f"is not an outcome: {error}") from error
+        raise ValueError(f"is not a trial's result: {error}") from error
     if not whole:
-        raise ValueError("is not an outcome: its arrays do not fit together")
-    return outcome
+        raise ValueError("is not a trial's result: it has arrays of inconsistent shapes or numbers that are not finite")
+    return result
 
 
 @dataclass(frozen=True)
 class TrialData:
-    """What all jobs learn from: the segments of a corpus, whose features may be mapped from disk, and K labels."""
+    """The data that all trials share.
+
+    Parameters
+    ----------
+    features : mapping of str to array, shape (S, ...)
+        Features of all segments of the corpus by the name of the frontend; arrays may be mapped from disk.
+    segments : CorpusSegments
+    classes : int
+        Number of labels K.
+    """
 
     features: Mapping[str, NDArray[Any]]
     segments: CorpusSegments
@@ -179,69 +195,89 @@ class TrialData:
 
 
 def run_all(
-    jobs: list[Trial], segments: CorpusSegments, classes: int, workers: int, *, folder: Path | None = None
+    trials: list[Trial], segments: CorpusSegments, classes: int, workers: int, *, folder: Path | None = None
 ) -> Generator[tuple[Trial, TrialResult], None, None]:
-    """Yield jobs with their outcomes as they finish; the outcomes do not depend on the number of workers.
+    """Yield each trial with its result, in the order in which they finish.
+
+    The results do not depend on the number of workers.
 
     Parameters
     ----------
-    jobs : list of Trial
+    trials : list of Trial
     segments : CorpusSegments
     classes : int
+        Number of labels K.
     workers : int
-        Processes.
+        Number of processes. With 1 the trials run in this process.
     folder : Path, optional
-        Where processes find the features meanwhile; default the cache.
+        Folder for temporary copies of the features, which worker processes map; by default the feature store's.
+
+    Raises
+    ------
+    EmosegError
+        A process ended unexpectedly, or the disk is full.
     """
     from emoseg.learning.processes import arrays_on_disk, process_environment
 
-    if min(workers, len(jobs)) <= 1:
+    if min(workers, len(trials)) <= 1:
         data = TrialData(segments.table.features, segments, classes)
-        for job in jobs:
-            yield job, run_trial(job, data)
+        for trial in trials:
+            yield trial, run_trial(trial, data)
         return
     with arrays_on_disk(segments.table.features, folder or default_cache()) as (shared, files):
         bare = replace(segments, table=replace(segments.table, features={}))
-        start = Start(_running, (files, bare, classes), environment=process_environment(), folder=shared)
-        with closing(run_parallel(jobs, start, workers=workers)) as done:
-            for i, outcome in done:
-                yield jobs[i], outcome
+        start = Start(_trial_runner, (files, bare, classes), environment=process_environment(), folder=shared)
+        with closing(run_parallel(trials, start, workers=workers)) as done:
+            for i, result in done:
+                yield trials[i], result
 
 
-def _running(files: Mapping[str, Path], segments: CorpusSegments, classes: int) -> Callable[[Trial], TrialResult]:
-    """Return in a process what runs a job; features are mapped from disk, one copy for all processes."""
+def _trial_runner(files: Mapping[str, Path], segments: CorpusSegments, classes: int) -> Callable[[Trial], TrialResult]:
+    """Return the function that runs one trial in a worker process.
+
+    The features are mapped from disk, so all processes share one copy.
+    """
     data = TrialData({name: np.load(file, mmap_mode="r") for name, file in files.items()}, segments, classes)
-    return lambda job: run_trial(job, data)
+    return lambda trial: run_trial(trial, data)
 
 
-def run_trial(job: Trial, data: TrialData) -> TrialResult:
-    """Learn one method on one fold and predict its test songs, once."""
+def run_trial(trial: Trial, data: TrialData) -> TrialResult:
+    """Train one method on one fold, and return its predictions for the test songs.
+
+    Parameters
+    ----------
+    trial : Trial
+        Its settings must be complete for its method, as `resolve_settings` returns them.
+    data : TrialData
+    """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1):  # as in processes of their own: what is predicted must not depend on cores either
-        return _run_trial(job, data.features, data.segments, data.classes)
+    with threadpool_limits(1):  # sums on several threads have another order: results would depend on the cores
+        return _run_single_threaded(trial, data.features, data.segments, data.classes)
 
 
-def _run_trial(job: Trial, features: Mapping[str, NDArray[Any]], segments: CorpusSegments, classes: int) -> TrialResult:
+def _run_single_threaded(
+    trial: Trial, features: Mapping[str, NDArray[Any]], segments: CorpusSegments, classes: int
+) -> TrialResult:
     from emoseg.learning.methods.base import Run
     from emoseg.learning.pipeline import learn
     from emoseg.learning.training_set import TrainingSet
 
-    fold = make_fold(segments, job.protocol, classes=classes, seed=job.seed, fold=job.fold)
-    method = build_method(job.config, job.method)
-    own = method.frontends or job.config.frontends
+    fold = make_fold(segments, trial.protocol, classes=classes, seed=trial.seed, fold=trial.fold)
+    method = build_method(trial.config, trial.method)
+    own = method.frontends or trial.config.frontends
     tables = {frontend.name: features[frontend.name] for frontend in own}
-    groups = segments.groups(job.protocol.group)
+    groups = segments.groups(trial.protocol.group)
     data = TrainingSet(
         {name: table[fold.rows][fold.source] for name, table in tables.items()},
         fold.given,
         np.searchsorted(fold.train, segments.song[fold.rows]),
         [groups[i] for i in fold.train],
         classes,
-        soft_targets(segments, fold) if job.config.learning.soft_labels else None,
+        soft_targets(segments, fold) if trial.config.learning.soft_labels else None,
     )
     started = time.process_time()
-    learned = learn(data, method=method, run=Run(job.config.learning, seed=job.seed * 100 + job.fold))
+    learned = learn(data, method=method, run=Run(trial.config.learning, seed=trial.seed * 100 + trial.fold))
     seconds = time.process_time() - started
     labelled = fold.given != UNLABELLED
     predicted = learned.predict(
@@ -257,35 +293,39 @@ def _run_trial(job: Trial, features: Mapping[str, NDArray[Any]], segments: Corpu
         segments=predicted.segments,
         clean_rows=fold.rows[labelled],
         clean=learned.fit.clean[labelled],
-        detection=detection(learned.fit, fold, data.song, classes, by_song=job.protocol.noise.kind == "song"),
+        detection=detection(learned.fit, fold, data.song, classes, by_song=trial.protocol.noise.kind == "song"),
         seconds=seconds,
     )
 
 
 def detection(fit: MethodFit, fold: Fold, song: Int64, classes: int, *, by_song: bool) -> dict[str, float]:
-    """Say how well a method finds the wrong labels of the training segments that have one.
+    """Return measures of how well a method finds the wrong labels among the labelled training segments.
 
     Parameters
     ----------
     fit : MethodFit
+        Its arrays have one row per training segment, shape (S, ...).
     fold : Fold
     song : array of int, shape (S,)
-        Song of each training segment.
+        Index of the song of each training segment.
     classes : int
+        Number of labels K.
     by_song : bool
-        Whether whole songs are wrong, so that songs are ranked too.
+        Whether the wrong labels belong to whole songs. If so, songs are ranked as well.
 
     Returns
     -------
     dict of str to float
-        As documented in docs/evaluation.md; what needs a wrong label is missing where there is none, and what needs
-        the truth where that is not known. All values are finite.
+        The measures of docs/evaluation.md. Those that need a wrong label are missing if there is none, and those that
+        need the true labels are missing if these are unknown. All values are finite.
     """
-    found = _detection(fit, fold, song, classes, by_song=by_song)
+    found = _all_detection_measures(fit, fold, song, classes, by_song=by_song)
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def _detection(fit: MethodFit, fold: Fold, song: Int64, classes: int, *, by_song: bool) -> dict[str, float]:
+def _all_detection_measures(
+    fit: MethodFit, fold: Fold, song: Int64, classes: int, *, by_song: bool
+) -> dict[str, float]:
     labelled = fold.given != UNLABELLED
     given, flagged = fold.given[labelled], fit.flagged[labelled]
     found = {

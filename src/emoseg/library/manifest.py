@@ -117,7 +117,9 @@ class Manifest:
             try:
                 meta = dict(db.execute("SELECT key, value FROM meta"))
                 if "format" in meta and meta["format"] != FORMAT:
-                    raise EmosegError(f"{file}: has the format {meta['format']!r}; this emoseg reads {FORMAT!r}")
+                    raise EmosegError(
+                        f"{file}: has the format {meta['format']!r}; this version of emoseg reads {FORMAT!r}"
+                    )
                 if "format" not in meta or _wanted_definitions() - _definitions(db):
                     raise DamagedManifestError(file, "a table is missing or altered")
                 return cls(out, db, Settings.from_json(str(meta.get("settings"))))
