@@ -435,7 +435,7 @@ def test_a_sample_far_above_full_scale(tmp_path: Path, bad: float) -> None:
     samples = noise(10 * RATE)
     samples[5 * RATE] = bad
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
-    refused(tmp_path / "a.wav", "level", r"has a sample of .* at 5\.000 s: full scale is 1, and nothing above 100")
+    refused(tmp_path / "a.wav", "level", r"has a sample of .* at 5\.000 s: full scale is 1, and samples above 100")
     refused(Recording(samples, RATE), "level", r"full scale is 1")
 
 

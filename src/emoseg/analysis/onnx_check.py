@@ -103,7 +103,7 @@ def _check_declared(infos: list[dict[str, Any]], values: Mapping[str, Value]) ->
             raise UnsafeGraphError(f"declares {info.get('name', '')!r}, which does not exist")
         declared = _dimensions(info, _FLOAT if value.integers is None else _INT64)
         if tuple(1 if size is None else size for size in declared) != value.shape:
-            raise UnsafeGraphError(f"declares {info['name']!r} with a shape other than the one computed from its inputs")
+            raise UnsafeGraphError(f"declares {info['name']!r} with a shape that is not the derived one")
 
 
 def _constants(graph: Mapping[str, Any]) -> dict[str, Value]:

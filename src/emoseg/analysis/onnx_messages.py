@@ -143,7 +143,7 @@ class _Reader:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Return the number of at most 64 bits, in groups of seven, that begins at a position, and the position after it."""
+    """Return the number that begins at a position, and the position after it; it has at most 64 bits, 7 per byte."""
     value = 0
     for i in range(10):
         if at + i >= len(data):

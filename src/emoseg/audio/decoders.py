@@ -1,12 +1,16 @@
-"""The decoders, and the process that runs them: ``python -m emoseg.audio.decoders``, started by `decoding` alone.
+"""The decoders, and the process that runs them: ``python -m emoseg.audio.decoders``, which only `decoding` starts.
 
-Files come from strangers, and decoders are large C libraries. Here they run apart from everything else: their memory
-is limited, they cannot write files, what they print goes nowhere, and a crash or a hang ends this process only.
+Recordings may come from an untrusted source, and decoders are large C libraries. They run in a process of their own:
+its memory is limited, it cannot write files, its output is discarded, and a crash or a hang ends only this process.
 
-The process reads requests, a JSON object per line, from standard input, and writes packets to standard output: a header
-of `HEADER` (kind, sample rate, length in bytes), then that many bytes. Kinds: ``B`` a block of mono float32 samples,
-``E`` the end of the sound, ``R`` the words of a decoder that refuses, ``J`` a JSON value, the answer, ``P`` the seconds
-of sound that were read on the way to it.
+The process reads requests from standard input, one JSON object per line, and writes packets to standard output. A
+packet is a header in the format `HEADER` (kind, sample rate in Hz, length in bytes), followed by that many bytes:
+
+- ``B``: a block of mono float32 samples.
+- ``E``: the end of the sound.
+- ``R``: the reason why the decoder cannot read the file, as text.
+- ``J``: the answer to a request as a JSON value.
+- ``P``: the seconds of sound read so far, before an answer.
 """
 
 from __future__ import annotations
@@ -30,17 +34,19 @@ import numpy as np
 
 from emoseg.audio.samples import mono, scaled
 from emoseg.errors import AudioError
+from emoseg.system.names import one_line
 from emoseg.types import Float32
 
 HEADER = struct.Struct("<cIQ")
-MEMORY_BYTES = 512 << 20  # private memory; the sample tables of a day of sound take half of it
+MEMORY_BYTES = 512 << 20  # private memory; the index of a recording of 24 hours needs half of it
 
-_BLOCK = 1 << 16  # values (frames times channels) decoded at a time
-_SAMPLE_TYPES = {"dbl": "f8", "flt": "f4", "s32": "i4", "s16": "i2", "u8": "u1"}  # FFmpeg's names
-_BROKEN = 0.05  # share of a file that FFmpeg's decoders may leave out
-_WORDS = 1000  # characters kept of what a decoder says
+_BLOCK = 1 << 16  # values (samples times channels) decoded at a time
+_SAMPLE_TYPES = {"dbl": "f8", "flt": "f4", "s32": "i4", "s16": "i2", "u8": "u1"}  # NumPy types by FFmpeg's names
+_BROKEN = 0.05  # largest share of a file that FFmpeg's decoders may skip as broken
+_WORDS = 1000  # largest number of characters kept of a decoder's messages
 
-# FFmpeg also opens playlists and scripts, which name other files and addresses; a recording must not be able to.
+# The containers that FFmpeg may open. Playlists and scripts are excluded, because they can name other files and
+# network addresses.
 _CONTAINERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,loas,matroska,webm,mov,mp4,m4a,mp3,mpc,mpc8,"
     "mpeg,mpegts,ogg,oma,rm,tak,tta,voc,w64,wav,wv,xwma"
@@ -50,7 +56,7 @@ _Frames: TypeAlias = Generator[tuple[int, Float32], None, None]  # (native sampl
 
 
 class RefusedError(Exception):
-    """A decoder cannot read this file, or not to its end."""
+    """A decoder cannot read a file to its end; the message is the reason in the words of the decoder."""
 
 
 # --- soundfile -------------------------------------------------------------------------------------------------------
@@ -62,8 +68,8 @@ def _soundfile_frames(path: str) -> _Frames:
     class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
         """A file that is only read forward.
 
-        The plain class seeks after every block that it read, which restarts the decoder: Opus then sounds a little
-        different at each border of a block.
+        The base class seeks after every block, which restarts the decoder: samples of Opus files then differ slightly
+        at the start of each block.
         """
 
         def seekable(self) -> bool:
@@ -72,10 +78,10 @@ def _soundfile_frames(path: str) -> _Frames:
     try:
         file = ForwardFile(_soundfile_name(path))
     except soundfile.LibsndfileError as error:
-        # It tried the suffix's format last and mistakes the outcome for a missing file; the file was seen to exist.
-        words = _one_line(error.error_string)
+        # For some formats libsndfile reports a missing file. The file exists, as was checked before.
+        words = one_line(error.error_string)
         raise RefusedError("Format not recognised." if "does not exist" in words else words) from error
-    except TypeError as error:  # headerless formats by suffix, such as .raw
+    except TypeError as error:  # raised for formats without a header, such as .raw
         raise RefusedError(str(error)) from error
     with file:
         size = max(1, _BLOCK // file.channels)
@@ -83,14 +89,14 @@ def _soundfile_frames(path: str) -> _Frames:
             try:
                 frames = file.read(size, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
-                raise RefusedError(_one_line(error.error_string)) from error
+                raise RefusedError(one_line(error.error_string)) from error
             if not len(frames):
                 return
             yield file.samplerate, frames
 
 
 def _soundfile_name(path: str) -> str | bytes:
-    # libsndfile takes the bytes of a name where the system does, which also serves names that are not valid text.
+    # Outside Windows libsndfile takes names as bytes, so that names that are not valid text work as well.
     return path if sys.platform == "win32" else os.fsencode(path)
 
 
@@ -106,14 +112,14 @@ def _pyav_frames(path: str) -> _Frames:
             if not container.streams.audio:
                 raise RefusedError("no audio stream")
             yield from _joined(_pyav_packets(container))
-    except av.FFmpegError as error:  # its text is a number, the words, and the path again
+    except av.FFmpegError as error:  # str(error) would add an error number and repeat the path
         raise RefusedError(error.strerror or type(error).__name__) from error
-    except (ValueError, RuntimeError, AudioError) as error:  # PyAV's own, on streams that contradict themselves
-        raise RefusedError(_one_line(str(error)) or type(error).__name__) from error
+    except (ValueError, RuntimeError, AudioError) as error:  # raised for inconsistent streams
+        raise RefusedError(one_line(str(error)) or type(error).__name__) from error
 
 
 def _joined(pieces: Iterator[tuple[int, Float32]]) -> _Frames:
-    """Join short pieces (1,024 samples or so) to blocks, which cost the later stages far less."""
+    """Join pieces of about 1,024 samples into larger blocks, which the later stages process much faster."""
     waiting: list[Float32] = []
     rate = count = 0
     for piece_rate, piece in pieces:
@@ -128,7 +134,13 @@ def _joined(pieces: Iterator[tuple[int, Float32]]) -> _Frames:
 
 
 def _pyav_packets(container: Any) -> Iterator[tuple[int, Float32]]:
-    """Decode the first audio stream, the decoder's own delay included; too much missing sound is a refusal."""
+    """Yield the sample rate and the samples of each frame of the first audio stream, with the decoder's delay.
+
+    Raises
+    ------
+    RefusedError
+        No packet can be decoded, or more than a share of `_BROKEN` of the sound is missing.
+    """
     import av
 
     decoded_s = end_s = 0.0
@@ -148,17 +160,17 @@ def _pyav_packets(container: Any) -> Iterator[tuple[int, Float32]]:
                 end_s = frame.time + duration_s
             yield frame.sample_rate, _pyav_samples(frame)
     if broken is not None and not decoded_s:
-        raise RefusedError(getattr(broken, "strerror", None) or _one_line(str(broken))) from broken
-    # Broken sound is often dropped before decoding, without a word; then the time stamps tell more than the errors.
+        raise RefusedError(getattr(broken, "strerror", None) or one_line(str(broken))) from broken
+    # Broken packets are often dropped without an error before decoding, so missing sound is found by time stamps.
     span_s = end_s - (start_s or 0.0)
     if span_s - decoded_s > _BROKEN * span_s:
         raise RefusedError(f"{span_s - decoded_s:.1f} s of {span_s:.1f} s are missing or broken")
 
 
 def _pyav_samples(frame: Any) -> Float32:
-    """Return the samples of a PyAV frame as float32 in [-1, 1], shape (n, C).
+    """Return the samples of a PyAV frame as float32, nominally in [-1, 1], shape (n, C).
 
-    Not by PyAV's own `to_ndarray`: from eight channels on it takes what lies behind the last plane for further planes.
+    PyAV's `to_ndarray` is not used, because with eight or more channels it reads beyond the last plane.
     """
     channels, planar = frame.layout.nb_channels, frame.format.is_planar
     dtype = _SAMPLE_TYPES.get(frame.format.name.removesuffix("p"))
@@ -174,7 +186,7 @@ def _pyav_samples(frame: Any) -> Float32:
 
 
 def _ffmpeg_frames(path: str) -> _Frames:
-    """Decode through a pipe, as an AU stream: its header of six numbers tells the rate and channels of what follows."""
+    """Decode with the ffmpeg program, which writes an AU stream to a pipe: the header has sample rate and channels."""
     program = shutil.which("ffmpeg") or "ffmpeg"
     command = [program, "-nostdin", "-v", "error", "-max_error_rate", str(_BROKEN), "-threads", "1"]
     command += ["-protocol_whitelist", "file", "-format_whitelist", _CONTAINERS, "-i", path]
@@ -184,17 +196,17 @@ def _ffmpeg_frames(path: str) -> _Frames:
     except OSError as error:
         raise RefusedError(str(error)) from error
     with process:
-        said = bytearray()
-        listener = threading.Thread(target=_keep_tail, args=(process.stderr, said), daemon=True)
-        listener.start()
+        messages = bytearray()
+        collector = threading.Thread(target=_keep_tail, args=(process.stderr, messages), daemon=True)
+        collector.start()
         try:
             yield from _au_frames(process.stdout)
             status = process.wait()
         finally:
             process.kill()
-            listener.join()
+            collector.join()
         if status:
-            words = said.decode(errors="replace").strip().replace(_CONTAINERS, "...").replace("\n", " | ")
+            words = messages.decode(errors="replace").strip().replace(_CONTAINERS, "...").replace("\n", " | ")
             raise RefusedError(re.sub(" @ 0x[0-9a-f]+", "", words) or f"exit status {status}")
 
 
@@ -206,17 +218,13 @@ def _keep_tail(pipe: IO[bytes], kept: bytearray) -> None:
 def _au_frames(pipe: IO[bytes] | None) -> _Frames:
     header = pipe.read(24) if pipe else b""
     if pipe is None or len(header) < 24:
-        return  # the exit status tells why
+        return  # the caller reports the exit status
     _, offset, _, _, rate, channels = struct.unpack(">6I", header)
     pipe.read(offset - 24)
     width = 4 * channels
     while raw := pipe.read(max(1, _BLOCK // channels) * width):
         values = np.frombuffer(raw[: len(raw) // width * width], dtype=">f4")
         yield rate, values.astype(np.float32).reshape(-1, channels)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:_WORDS]
 
 
 # --- the process -----------------------------------------------------------------------------------------------------
@@ -229,7 +237,7 @@ DECODERS: Mapping[str, Callable[[str], _Frames]] = {
 
 
 def _decode(path: str, decoder: str, out: BinaryIO) -> None:
-    """Send the sound of a file as mono blocks."""
+    """Send the sound of a file in blocks of mono samples."""
     with closing(DECODERS[decoder](path)) as frames:
         for rate, block in frames:
             _send(out, b"B", np.ascontiguousarray(mono(block)).tobytes(), rate)
@@ -237,7 +245,7 @@ def _decode(path: str, decoder: str, out: BinaryIO) -> None:
 
 
 def _digest(path: str, decoder: str, out: BinaryIO) -> None:
-    """Send a checksum of all that a decoder makes of a file: sample rate, channels, and every sample."""
+    """Send a checksum of the decoded sound of a file: the sample rate, the channels and every sample."""
     digest, count, read_s = hashlib.blake2b(digest_size=16), 0, 0.0
     shape: tuple[int, int] | None = None
     with closing(DECODERS[decoder](path)) as frames:
@@ -253,7 +261,7 @@ def _digest(path: str, decoder: str, out: BinaryIO) -> None:
 
 
 def _duration(path: str, decoder: str, out: BinaryIO) -> None:
-    """Send the seconds that a file's header states, or null where soundfile does not know."""
+    """Send the duration in seconds from a file's header, or null if soundfile does not know it."""
     import soundfile
 
     try:
@@ -264,7 +272,7 @@ def _duration(path: str, decoder: str, out: BinaryIO) -> None:
 
 
 def _tags(path: str, decoder: str, out: BinaryIO) -> None:
-    """Send what a file's tags say, by field in lower case; empty where no decoder can tell."""
+    """Send the tags of a file by field name in lower case; an empty object if no decoder can read them."""
     import soundfile
 
     try:
@@ -297,48 +305,48 @@ _REQUESTS: Mapping[str, Callable[[str, str, BinaryIO], None]] = {
 
 
 def _send(out: BinaryIO, kind: bytes, data: bytes, rate: int = 0) -> None:
-    # A rate that does not fit is as wrong as the largest that does: the reader refuses it.
+    # The reader refuses rates this large, so a rate that does not fit into 32 bits may be clipped.
     out.write(HEADER.pack(kind, min(max(rate, 0), 2**32 - 1), len(data)))
     out.write(data)
     out.flush()
 
 
 def main() -> None:
-    """Answer requests until the process that asks is gone."""
+    """Answer requests until the process that started this one ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = os.fdopen(os.dup(1), "wb")
     requests = os.fdopen(os.dup(0), "rb")
-    for stream in (0, 1, 2):  # of damaged files some decoders print remarks, and on both streams
+    for stream in (0, 1, 2):  # some decoders print messages about damaged files to stdout and stderr
         os.dup2(os.open(os.devnull, os.O_RDWR), stream)
-    import soundfile  # noqa: F401  (before the limits: it loads libraries)
+    import soundfile  # noqa: F401  (loads its libraries before memory is limited)
 
     _limit_resources()
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests, waiting), daemon=True).start()
+    threading.Thread(target=_queue_requests, args=(requests, waiting), daemon=True).start()
     while True:
-        asked = json.loads(waiting.get())
-        path = os.fsdecode(bytes.fromhex(asked["path"]))
+        request = json.loads(waiting.get())
+        path = os.fsdecode(bytes.fromhex(request["path"]))
         try:
-            _REQUESTS[asked["request"]](path, asked["decoder"], out)
+            _REQUESTS[request["request"]](path, request["decoder"], out)
         except RefusedError as refusal:
-            _send(out, b"R", str(refusal).encode("utf-8", "replace"))
+            _send(out, b"R", str(refusal)[:_WORDS].encode("utf-8", "replace"))
         except MemoryError:
             _send(out, b"R", f"needs more than {MEMORY_BYTES >> 20} MB of memory".encode())
         except BrokenPipeError:
             _end()
-        except Exception as error:  # whatever a damaged file does to a decoder, it is that decoder's refusal
-            _send(out, b"R", _one_line(f"{type(error).__name__}: {error}").encode("utf-8", "replace"))
+        except Exception as error:  # a decoder may raise anything on a damaged file
+            _send(out, b"R", one_line(f"{type(error).__name__}: {error}")[:_WORDS].encode("utf-8", "replace"))
 
 
-def _listen(requests: BinaryIO, waiting: queue.SimpleQueue[bytes]) -> None:
+def _queue_requests(requests: BinaryIO, waiting: queue.SimpleQueue[bytes]) -> None:
     for line in requests:
         waiting.put(line)
-    _end()  # the process that asks is gone, even if a decoder is still at work here
+    _end()  # the process that started this one has ended; a decoder may still be running here
 
 
 def _end() -> None:
     if os.name == "posix" and os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)  # with the program that may be decoding
+        os.killpg(0, signal.SIGKILL)  # ends the ffmpeg program too
     os._exit(0)
 
 

@@ -1,11 +1,11 @@
-"""Decoding in another process: whatever a file does to a decoder, this process goes on.
+"""Decoding in a separate process, so that a file that crashes a decoder does not end this process.
 
-A decoding process is started on first use and used again; it ends with the process that started it. Its memory is
-limited (`decoders.MEMORY_BYTES`), and so is the time that it may keep its reader waiting (`PATIENCE_S`, and more for
-each second of sound that it delivered). On Windows neither limit is enforced.
+A decoding process is started when it is first needed, and is used for many files. It ends with the process that started
+it. Its memory is limited to `decoders.MEMORY_BYTES`. The time that it may take is limited to `PATIENCE_S`, plus a fifth
+of the duration of the sound that it has delivered. On Windows neither limit is enforced.
 
-Safe in hosts with threads and in forked children: a thread has a decoding process to itself while it reads, and a
-forked child starts its own.
+This module may be used from several threads and in forked children. Each thread has its own decoding process while it
+reads, and a forked child starts new ones.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from emoseg.system.parallel import start_module
 from emoseg.types import Float32
 
 PATIENCE_S = 60.0
-"""Seconds that a decoder may take before its first sound."""
-_SPEED = 5.0  # times real time, which the slowest decoder on a busy machine still reaches
-_USES = 200  # files read by one process: what a decoder leaks on damaged files must not fill its memory
+"""Seconds that a decoder may take before it delivers sound."""
+_SPEED = 5.0  # times real time; the slowest decoder reaches it even on a busy machine
+_USES = 200  # files per process: decoders may leak memory on damaged files
 _IDLE = max(2, os.cpu_count() or 1)
 _PIPE_BYTES = 1 << 20
 
 
 def available_decoders() -> tuple[str, ...]:
-    """Return the names of the decoders that are there, in the order in which they are tried."""
+    """Return the names of the installed decoders, in the order in which they are tried."""
     names = ["soundfile"]
     if importlib.util.find_spec("av") is not None:
         names.append("pyav")
@@ -52,12 +52,19 @@ def available_decoders() -> tuple[str, ...]:
 
 
 def decoded(path: str, decoder: str) -> Generator[tuple[int, Float32], None, None]:
-    """Yield (sample rate in Hz, mono samples of shape (n,)) until the end of the sound.
+    """Yield the sound of a file in blocks: the sample rate in Hz, and mono samples of shape (n,), nominally in [-1, 1].
+
+    Parameters
+    ----------
+    path : str
+        An absolute path.
+    decoder : str
+        A name from `available_decoders`.
 
     Raises
     ------
     RefusedError
-        The decoder cannot read the file, or not to its end, or went beyond its memory or time.
+        The decoder cannot read the file to its end, or exceeded its limit of memory or time.
     """
     with _process() as process:
         process.ask("decode", path, decoder)
@@ -71,9 +78,9 @@ def decoded(path: str, decoder: str) -> Generator[tuple[int, Float32], None, Non
 
 
 def sound_digests(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return for each decoder that can read a file to its end a digest of all that it hears in it.
+    """Return a digest of the decoded sound by the name of the decoder, for each decoder that can read the whole file.
 
-    Equal digests of one decoder mean the same sample rate, channels and samples.
+    If two files have the same digest from one decoder, it reads the same sample rate, channels and samples from both.
     """
     found = {}
     for decoder in available_decoders():
@@ -83,21 +90,24 @@ def sound_digests(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def stated_duration_s(path: str | os.PathLike[str]) -> float | None:
-    """Return the duration that a file's header states, for progress bars; None where soundfile does not know."""
+    """Return the duration in seconds that a file's header states; None if soundfile does not know it.
+
+    The header may be wrong, so this is meant for progress bars.
+    """
     with suppress(RefusedError):
         return _answer("duration", path)
     return None
 
 
 def stated_tags(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the tags of a file by field name in lower case; empty where no decoder can tell."""
+    """Return the tags of a file by field name in lower case; empty if no decoder can read them."""
     with suppress(RefusedError):
         return dict(_answer("tags", path))
     return {}
 
 
 def prepare() -> None:
-    """Start a decoding process, which takes a moment, while there is something else to do."""
+    """Start a decoding process now, so that the first `decoded` does not wait for it."""
     with _process():
         pass
 
@@ -115,7 +125,7 @@ def _answer(request: str, path: str | os.PathLike[str], decoder: str = "") -> An
             kind, _, data = process.packet(delivered_s)
             if kind == b"J":
                 return json.loads(data)
-            delivered_s = json.loads(data)  # how far it got
+            delivered_s = json.loads(data)
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
@@ -137,7 +147,7 @@ class _Process:
         if sys.platform == "linux":
             import fcntl
 
-            with suppress(OSError):  # a larger pipe saves changes between the two processes
+            with suppress(OSError):  # with a larger pipe the system switches less often between the two processes
                 fcntl.fcntl(self._packets, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def alive(self) -> bool:
@@ -147,17 +157,22 @@ class _Process:
         self.uses += 1
         self._waited_s = 0.0
         line = json.dumps({"request": request, "path": os.fsencode(path).hex(), "decoder": decoder}) + "\n"
-        with suppress(OSError):  # it died meanwhile: reading shows that
+        with suppress(OSError):  # if the process has ended, `packet` reports it
             self._requests.write(line.encode())
             self._requests.flush()
 
     def packet(self, delivered_s: float) -> tuple[bytes, int, bytes]:
-        """Return kind, sample rate and content of the next packet.
+        """Return the kind, the sample rate in Hz and the content of the next packet.
+
+        Parameters
+        ----------
+        delivered_s : float
+            Seconds of sound delivered so far, which extend the time limit.
 
         Raises
         ------
         RefusedError
-            The decoder refuses the file, died, or keeps its reader waiting for too long.
+            The decoder cannot read the file, its process ended, or it took too long.
         """
         limit_s = PATIENCE_S + delivered_s / _SPEED
         kind, rate, size = HEADER.unpack(self._read(HEADER.size, limit_s))
@@ -188,10 +203,10 @@ class _Process:
             self._process.wait(5)
         status = self._process.returncode
         how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
-        return f"the decoder's process ended ({how}), which a limit of its memory can cause"
+        return f"the decoder's process ended ({how}), perhaps because it reached its memory limit"
 
     def kill(self) -> None:
-        """End the process, and the program that it may have started."""
+        """End the process, and the ffmpeg program if it has started it."""
         if sys.platform != "win32" and self._process.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -200,7 +215,7 @@ class _Process:
         self._close()
 
     def forget(self) -> None:
-        """Let go of a process that belongs to the parent of this one."""
+        """Close the pipes to a process that belongs to the parent of this one, without ending it."""
         self._process.returncode = 0
         self._close()
 
@@ -217,7 +232,7 @@ _busy: set[_Process] = set()
 
 @contextmanager
 def _process() -> Iterator[_Process]:
-    """Lend a process for one request; one that was not read to the end of its answer is ended."""
+    """Provide a process for one request. If its answer was not read to the end, the process is ended."""
     process = _take()
     try:
         yield process
@@ -268,7 +283,7 @@ def _end_all() -> None:
 
 
 def _start_anew() -> None:
-    """Forget, in a forked child, the processes of its parent, and the lock that another thread may have held."""
+    """Reset the state in a forked child: the processes belong to its parent, and another thread may hold the lock."""
     global _lock
     _lock = threading.Lock()
     for process in (*_idle, *_busy):

@@ -1,7 +1,7 @@
-"""Any recording as segments or as a whole, decoded in one stream of bounded memory.
+"""Recordings as segments, or as a whole, decoded as a stream in limited memory.
 
-Whole files, files of many hours and arrays in memory take the same path, and neither the size of the blocks nor that of
-the batches changes a single bit of the result.
+Short files, files of many hours and arrays in memory are read by the same code. The result is bit-identical for every
+size of blocks and batches.
 """
 
 from __future__ import annotations
@@ -21,35 +21,36 @@ from emoseg.types import Float32, Recording, SegmentBatch
 
 
 class SegmentReader:
-    """The segments of one recording, decoded as they are asked for.
+    """The segments of one recording, decoded while they are iterated over.
 
-    Each iteration starts again at the beginning of the recording. Nothing is decoded before the first one.
+    Each iteration starts at the beginning of the recording. Nothing is decoded before the first iteration.
 
     Parameters
     ----------
     source : path or Recording
         A file, or decoded mono sound of any sample rate.
     segment : SegmentConfig
-        Sample rate, segment length and hop, the rule for the last segment, the shortest duration.
+        Sample rate, segment length and hop, the rule for the last segment, and the shortest duration.
     batch : int
-        Segments in a `SegmentBatch`, at least 1; the last batch may hold fewer.
+        Number of segments per `SegmentBatch`, at least 1; the last batch may have fewer.
     excerpt : Excerpt, optional
-        The part of the recording to read, as if it were a recording of its own; by default all of it.
+        The part to read, as if it were a whole recording; by default all of it.
 
     Yields
     ------
     SegmentBatch
-        `samples` of shape (B, `segment.length`), B at most `batch`. Segment k starts at sample k times `segment.hop`.
-        A last segment that is not full follows `SegmentConfig.last`; it is filled by repeating its own sound.
+        Its `samples` have shape (B, `segment.length`), with B at most `batch`. Segment k starts at sample k times
+        `segment.hop`. If the last segment is shorter than the others, `SegmentConfig.last` decides whether it is
+        dropped, or filled by repeating its own sound.
 
     Attributes
     ----------
     path : str
     duration_s : float
-        Duration at the resampled rate; 0.0 until an iteration has ended.
-    peaks : array, shape (P, 2)
-        Minimum and maximum of the mono, resampled sound in P equal stretches (the last may be shorter). P is at most
-        2000, and is the number of samples for recordings shorter than that; (0, 2) until an iteration has ended.
+        Duration in seconds after resampling; 0.0 until an iteration has ended.
+    peaks : array of float32, shape (P, 2)
+        Minimum and maximum of the resampled mono sound in P equal stretches; the last may be shorter. P is at most
+        2000, and at most the number of samples. The shape is (0, 2) until an iteration has ended.
     decoder : str
         ``"soundfile"``, ``"pyav"``, ``"ffmpeg"`` or ``"array"``; empty until an iteration has ended.
 
@@ -59,9 +60,9 @@ class SegmentReader:
         While iterating. `kind` is ``"missing"``, ``"directory"``, ``"unreadable"``, ``"empty"``, ``"decode"``,
         ``"rate"``, ``"nonfinite"``, ``"level"`` (far above full scale), ``"long"`` (more than 24 hours), ``"short"``,
         ``"silent"`` (peak below -80 dBFS), or for a `Recording` ``"rank"`` or ``"dtype"``. In recordings of more than
-        `_LOOKAHEAD` samples the error may come after the first batches.
+        twelve minutes (at 22.05 kHz) the error may be raised after the first batches.
     ConfigError
-        If `batch` is below 1.
+        `batch` is below 1.
     """
 
     def __init__(
@@ -103,26 +104,26 @@ class SegmentReader:
 
 
 def read(source: str | os.PathLike[str] | Recording, *, sample_rate_hz: int) -> Recording:
-    """Decode a whole recording at once, through the same stream as `SegmentReader`.
+    """Return the sound of a whole recording, decoded and checked by the same code as in `SegmentReader`.
 
     Parameters
     ----------
     source : path or Recording
         A file, or decoded mono sound of any sample rate.
     sample_rate_hz : int
-        Rate of the result, at least 1.
+        Sample rate of the result, at least 1.
 
     Returns
     -------
     Recording
-        Mono samples of shape (n,) at `sample_rate_hz`; any duration above zero will do.
+        Mono samples of shape (n,) at `sample_rate_hz`.
 
     Raises
     ------
     AudioError
-        As in `SegmentReader`, except that nothing is too short.
+        As in `SegmentReader`, except ``"short"``: there is no shortest duration.
     ConfigError
-        If `sample_rate_hz` is below 1.
+        `sample_rate_hz` is below 1.
     """
     if sample_rate_hz < 1:
         raise ConfigError(f"sample_rate_hz {sample_rate_hz} must be at least 1")

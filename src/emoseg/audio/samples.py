@@ -1,4 +1,4 @@
-"""Samples as emoseg computes with them: float32, full scale 1, one channel."""
+"""Conversion of samples to the form that emoseg uses: float32, one channel, full scale 1."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from emoseg.types import Float32
 
 
 def mono(frames: Float32) -> Float32:
-    """Return the mean of the channels, shape (n,), of samples of shape (n, C)."""
+    """Return the mean of the channels, shape (n,).
+
+    Parameters
+    ----------
+    frames : array of float32, shape (n, C)
+    """
     if frames.shape[1] == 1:
         return frames[:, 0]
-    # Added one by one, so that the sum never depends on the number of samples.
+    # Channels are added one by one, so that the order of summation does not depend on the number of samples.
     total = frames[:, 0].copy()
-    with np.errstate(all="ignore"):  # what overflows is caught as not finite
+    with np.errstate(all="ignore"):  # samples that overflow are refused later as not finite
         for channel in range(1, frames.shape[1]):
             total += frames[:, channel]
     total /= np.float32(frames.shape[1])
@@ -25,7 +30,17 @@ def mono(frames: Float32) -> Float32:
 
 
 def scaled(values: NDArray[Any]) -> Float32:
-    """Return samples of any numeric type as float32; the full scale of integers becomes 1.
+    """Return samples of any real type as float32 with full scale 1.
+
+    Parameters
+    ----------
+    values : array of any shape
+        Floating-point samples are only converted. Signed integers are divided by the full scale of their type; unsigned
+        integers are first shifted by half of their range.
+
+    Returns
+    -------
+    array of float32, of the same shape
 
     Raises
     ------
@@ -39,5 +54,5 @@ def scaled(values: NDArray[Any]) -> Float32:
         return np.asarray(values / 2.0 ** (8 * values.dtype.itemsize - 1), dtype=np.float32)
     if values.dtype.kind != "f":
         raise AudioError(f"<array>: samples must be real numbers, got {values.dtype}", kind="dtype")
-    with np.errstate(all="ignore"):  # float64 beyond float32 is caught as not finite
+    with np.errstate(all="ignore"):  # samples beyond the range of float32 are refused later as not finite
         return np.asarray(values, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""A stream of sound cut into segments, or to an excerpt."""
+"""Cutting a stream of sound into segments, and selecting an excerpt of it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,22 @@ from emoseg.types import Float32
 
 
 def cut(blocks: Iterable[Float32], *, segment: SegmentConfig) -> Iterator[tuple[int, int, Float32]]:
-    """Yield (first sample, end of real sound, samples) of each segment."""
+    """Yield each segment as (index of its first sample, end of its sound, samples).
+
+    Parameters
+    ----------
+    blocks : iterable of arrays, shape (n,)
+        The sound of a recording; n may vary and does not change the segments.
+    segment : SegmentConfig
+
+    Yields
+    ------
+    (int, int, array of float32, shape (`segment.length`,))
+        If the last segment was filled by repeating its sound, the end lies before the end of its samples.
+    """
     length, hop = segment.length, segment.hop
     buffer: Float32 = np.empty(0, dtype=np.float32)
-    base = start = 0  # positions in the recording: of the buffer, of the next segment
+    base = start = 0  # indices in the recording: of the first sample in the buffer, and of the next segment
     for block in blocks:
         buffer = np.concatenate([buffer, block])
         while start + length <= base + len(buffer):
@@ -32,7 +44,7 @@ def cut(blocks: Iterable[Float32], *, segment: SegmentConfig) -> Iterator[tuple[
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Where a part of a recording begins, and how long it is.
+    """A part of a recording, by its start and duration.
 
     Parameters
     ----------
@@ -44,7 +56,7 @@ class Excerpt:
     Raises
     ------
     ConfigError
-        One of them is out of range.
+        A value is not a number, or is out of range.
     """
 
     offset_s: float = 0.0
@@ -58,7 +70,7 @@ class Excerpt:
 
     @property
     def fragment(self) -> str:
-        """What names the excerpt after the recording's path, such as ``"#t=30,60"``; empty for all of the recording.
+        """The suffix of the path that names the excerpt, such as ``"#t=30,60"``; empty for the whole recording.
 
         References
         ----------
@@ -70,7 +82,14 @@ class Excerpt:
         return f"#t={self.offset_s:g}{end}"
 
     def of(self, blocks: Iterable[Float32], sample_rate_hz: int) -> Iterator[Float32]:
-        """Yield those parts of blocks of samples that lie in the excerpt; nothing is read after its end."""
+        """Yield the parts of blocks of samples that lie in the excerpt. No block after its end is read.
+
+        Parameters
+        ----------
+        blocks : iterable of arrays, shape (n,)
+            The sound of the whole recording.
+        sample_rate_hz : int
+        """
         first = round(self.offset_s * sample_rate_hz)
         end = math.inf if self.duration_s is None else first + round(self.duration_s * sample_rate_hz)
         position = 0

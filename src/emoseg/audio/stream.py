@@ -1,17 +1,17 @@
-"""One recording as a stream of mono sound: decoded, resampled and checked in bounded memory.
+"""One recording as a stream of mono sound: decoded, resampled and checked, in limited memory.
 
-Conventions: sound is float32, nominally in [-1, 1]; mono is the mean of the channels; soxr at quality "HQ" makes every
-change of the sample rate, whichever decoder is used.
+Conventions: sound is float32, nominally in [-1, 1]. Mono is the mean of the channels. Sample rates are converted by
+soxr at quality "HQ", whichever decoder is used.
 
-Decoders run in a process of their own (`decoding`) and are tried in the order soundfile, PyAV (extra ``av``), the
-``ffmpeg`` program. What counts as damaged:
+Decoders run in a process of their own (`decoding`). They are tried in the order soundfile, PyAV (extra ``av``), the
+``ffmpeg`` program. Damaged files are treated as follows:
 
-- A file that ends early is a shorter recording, whenever some decoder reads up to the cut without an error.
-- A decoder that fails inside a file hands over to the next, which starts again from the beginning, as long as no sound
-  was handed out. Sound is held back until the whole recording is known to be good or `_LOOKAHEAD` samples (twelve
-  minutes at 22.05 kHz) are waiting; after that a failure is final. So is every other check of the whole recording.
-- The two decoders of FFmpeg leave out packets that are broken, up to one twentieth of the file (PyAV measures this in
-  time, the program in packets); a worse file is refused.
+- A file that was cut off is analysed as a shorter recording, if a decoder reads up to the cut without an error.
+- If a decoder fails inside a file, the next one starts again from the beginning. This is possible until sound has been
+  yielded. Sound is held back until the whole recording has been decoded and checked, or until more than `_LOOKAHEAD`
+  samples (twelve minutes at 22.05 kHz) are waiting. After that, errors of decoders and of checks end the stream.
+- PyAV and ``ffmpeg`` skip broken packets. If more than one twentieth of a file is broken, the file is refused. PyAV
+  measures this in time, ``ffmpeg`` in packets.
 """
 
 from __future__ import annotations
@@ -36,20 +36,38 @@ from emoseg.audio.segments import Excerpt
 from emoseg.errors import AudioError, ErrorKind, install_command
 from emoseg.types import Float32, Recording
 
-_LOOKAHEAD = 1 << 24  # resampled samples (64 MiB) held back while a failing decoder may still be replaced
+_LOOKAHEAD = 1 << 24  # resampled samples (64 MiB) held back, so that another decoder can still be tried
 _SILENCE = 1e-4  # -80 dBFS
-_RATES_HZ = (2_000, 1_000_000)  # outside, a header is wrong, and resampling one block could fill the memory
+_RATES_HZ = (2_000, 1_000_000)  # other rates are errors in a header; resampling one block could fill the memory
 _PEAKS = 2000
-_LOUDEST = 100.0  # 40 dB above full scale, far from any mix, and far below integers stored as floats
+_LOUDEST = 100.0  # 40 dB above full scale: far above real mixes, and far below integers stored as floats
 _LONGEST_S = 24 * 3600.0
 
 _Blocks: TypeAlias = Generator[tuple[int, Float32], None, None]  # (native sample rate, mono sound)
 
 
 class SoundStream:
-    """Mono sound of one recording at one rate, checked.
+    """The checked mono sound of one recording at one sample rate.
 
-    Its number of samples, its envelope and the name of the decoder are complete once `blocks` has ended.
+    Parameters
+    ----------
+    source : path or Recording
+    sample_rate_hz : int
+        Sample rate of the result.
+    min_duration_s : float
+        Shortest accepted duration in seconds.
+    excerpt : Excerpt, optional
+        The part of the recording to read; by default all of it.
+
+    Attributes
+    ----------
+    path : str
+    count : int
+        Number of samples at `sample_rate_hz`; complete when `blocks` has ended, as are `envelope` and `decoder`.
+    envelope : Envelope
+        Minimum and maximum of the sound in equal stretches.
+    decoder : str
+        Name of the decoder, or ``"array"``.
     """
 
     def __init__(
@@ -72,7 +90,13 @@ class SoundStream:
         self._peak = 0.0
 
     def blocks(self) -> Generator[Float32, None, None]:
-        """Yield the sound in blocks of any size, from the first decoder that can read it."""
+        """Yield the sound in blocks of shape (n,), where n may vary, from the first decoder that can read it.
+
+        Raises
+        ------
+        AudioError
+            As in `emoseg.audio.reader.SegmentReader`.
+        """
         outcomes: list[tuple[str, RefusedError | None]] = []
         for name, decode in self._candidates():
             self._start(name)
@@ -89,10 +113,10 @@ class SoundStream:
                             yield from _emptied(held)
                             held = None
             except RefusedError as refusal:
-                said = f"{name} stopped after {self.count / self._rate:.1f} s" if self.count else name
+                what = f"{name} stopped after {self.count / self._rate:.1f} s" if self.count else name
                 if held is None:
-                    raise self._error(f"is damaged: {said}: {refusal}", "decode") from refusal
-                outcomes.append((f"{said}: {refusal}", refusal))
+                    raise self._error(f"is damaged: {what}: {refusal}", "decode") from refusal
+                outcomes.append((f"{what}: {refusal}", refusal))
                 continue
             if not self.count:
                 outcomes.append((f"{name}: no samples", None))
@@ -103,7 +127,7 @@ class SoundStream:
         raise self._undecoded(outcomes)
 
     def _undecoded(self, outcomes: list[tuple[str, RefusedError | None]]) -> AudioError:
-        """Return the error after every decoder gave up; `outcomes` holds the words of each."""
+        """Return the error for a recording that no decoder could read, given the message and error of each decoder."""
         causes = [cause for _, cause in outcomes if cause is not None]
         if len(causes) < len(outcomes):
             where = f"after {self._excerpt.offset_s:g} s" if self._excerpt.offset_s else ""
@@ -135,21 +159,21 @@ class SoundStream:
                 raise RefusedError(f"the sample rate changes from {first} to {rate} Hz")
             self._check_block(block, position, rate)
             position += len(block)
-            # Minus zero becomes zero: floating-point files alone have it, and frontends count changes of sign.
+            # Minus zero becomes zero. Only floating-point files contain it, and descriptors count changes of sign.
             block = block + np.float32(0)
             yield block if stream is None else stream.resample_chunk(block)
         if stream is not None:
             yield stream.resample_chunk(np.empty(0, dtype=np.float32), last=True)
 
     def _check_block(self, block: Float32, position: int, rate: int) -> None:
-        """Refuse samples that cannot be sound; `position` is that of the block in the recording, in samples."""
+        """Raise an error if samples cannot be sound; `position` is the number of samples before the block."""
         usable = np.abs(block) <= _LOUDEST  # false for NaN too
         if not usable.all():
             first = int(np.argmin(usable))
             at, value = (position + first) / rate, float(block[first])
             if not np.isfinite(value):
                 raise self._error(f"has a sample at {at:.3f} s that is not a finite number", "nonfinite")
-            rule = f"full scale is 1, and nothing above {_LOUDEST:g} is taken for sound"
+            rule = f"full scale is 1, and samples above {_LOUDEST:g} cannot be sound"
             raise self._error(f"has a sample of {value:.4g} at {at:.3f} s: {rule}", "level")
         if position + len(block) > _LONGEST_S * rate:
             raise self._error(f"lasts more than {_LONGEST_S / 3600:g} hours: cut it into parts", "long")
@@ -176,13 +200,13 @@ class SoundStream:
             raise self._error(f"is silent: the peak of its mono sound, {self._peak:.1g}, is below -80 dBFS", "silent")
 
     def _check_file(self) -> None:
-        """Refuse what is not a file, cannot be read, or is empty."""
+        """Raise an error if the path is not that of a regular file, or if the file cannot be read or is empty."""
         path = Path(self.path)
         try:
             mode = path.stat().st_mode
             if stat.S_ISDIR(mode):
                 raise self._error("is a folder, not a recording", "directory")
-            if not stat.S_ISREG(mode):  # opening a pipe would wait for its writer
+            if not stat.S_ISREG(mode):  # a pipe, for example, would block until another program writes to it
                 raise self._error("is not a regular file", "unreadable")
             with path.open("rb") as file:
                 empty = not file.read(1)
@@ -198,5 +222,6 @@ class SoundStream:
 
 
 def _emptied(held: deque[Float32]) -> Iterator[Float32]:
+    """Yield and remove the held blocks, so that each can be freed."""
     while held:
         yield held.popleft()

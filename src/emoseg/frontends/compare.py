@@ -1,6 +1,6 @@
-"""The ComParE 2016 functionals of openSMILE, the field's classical acoustic features.
+"""The frontend ``compare``: the ComParE 2016 functionals of openSMILE, a standard set of acoustic features.
 
-openSMILE is free for research only: making the frontend warns of it. Needs the extra ``opensmile``.
+openSMILE is free for research only; building the frontend warns of this. It needs the extra ``opensmile``.
 """
 
 from __future__ import annotations
@@ -20,23 +20,29 @@ _SHORTEST_S = 0.5
 
 
 class LicenceWarning(EmosegWarning):
-    """A package in use has licence terms that restrict what it may be used for."""
+    """The licence of a package in use restricts what it may be used for."""
 
 
 class Compare:
-    """Segments of shape (B, n) to the 6,373 ComParE 2016 functionals of each, shape (B, 6373).
+    """Computes the 6,373 ComParE 2016 functionals of segments.
 
     Parameters
     ----------
     config : CompareConfig
     segment : SegmentConfig
+        Sample rate and length of the segments.
 
     Raises
     ------
     MissingExtraError
         The package opensmile is not installed.
     ConfigError
-        A segment is too short for the functionals.
+        A segment is shorter than half a second.
+
+    Warns
+    -----
+    LicenceWarning
+        openSMILE is for research and private use only.
 
     References
     ----------
@@ -64,27 +70,25 @@ class Compare:
         self._shape = (len(self.feature_names),)
 
     def shape(self) -> tuple[int, ...]:
-        """Return (6373,)."""
+        """Return (6373,), the shape of one segment's features."""
         return self._shape
 
     def __call__(self, segments: Float32) -> Float32:
-        """Compute functionals.
+        """Return the functionals of segments, float32, shape (B, 6373).
+
+        Those that openSMILE cannot compute, such as the pitch of silence, are 0.
 
         Parameters
         ----------
         segments : array, shape (B, n)
             Samples; n is the configured segment length.
 
-        Returns
-        -------
-        array, shape (B, 6373), float32; what openSMILE cannot compute (a pitch of silence) is 0.
-
         Raises
         ------
         ConfigError
-            When the segments have another length.
+            The segments have another length.
         AudioError
-            When a sample is not finite.
+            A sample is not finite.
         """
         spectral.check_segments(segments, self._length, frontend=self.name)
         result = np.empty((len(segments), *self._shape), dtype=np.float32)

@@ -1,8 +1,8 @@
-"""Log-mel spectrograms, for the convolutional network.
+"""The frontend ``logmel``: log-mel spectrograms, for the convolutional network.
 
-Hann-windowed short-time Fourier transform without centring or padding, power, Slaney mel bands of equal area,
-``10 * log10`` with a floor at 1e-10. The level is kept: nothing is normalised per segment, because loudness tells
-arousal.
+The steps are a short-time Fourier transform with a Hann window, without centring or padding; the power; Slaney's mel
+bands of equal area; and ``10 * log10`` with a floor at 1e-10. Segments are not normalised, because loudness is
+informative of arousal.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from emoseg.types import Float32
 
 
 class LogMel:
-    """Segments of shape (B, n) to log-mel spectrograms of shape (B, bands, T), in dB.
+    """Computes log-mel spectrograms of segments.
 
     Parameters
     ----------
     config : LogMelConfig
+        Transform, hop and bands.
     segment : SegmentConfig
+        Sample rate and length of the segments.
 
     Raises
     ------
     ConfigError
-        When the highest band lies above half the sample rate, a band is narrower than a bin of the transform, or a
-        segment is shorter than one analysis window.
+        The highest band ends above half the sample rate, a band is so narrow that it has no bin of the transform, or a
+        segment is shorter than the window.
 
     References
     ----------
@@ -50,36 +52,34 @@ class LogMel:
         if (np.diff(self._filters.indptr) == 0).any():
             raise ConfigError(f"logmel: {config.bands} bands are too many for fft {config.fft}: a band has no bin")
         self._window = spectral.hann(config.fft)
-        # Power as the transform gives it, not relative to a sine: the usual scale of log-mel spectrograms.
+        # Undoes the scaling by the window, because log-mel spectrograms usually have the power of the plain transform.
         self._gain = np.float32((self._window.sum() / 2) ** 2)
         self._hop = config.hop
         self._length = segment.length
         self._shape = (config.bands, spectral.frame_count(segment.length, config.fft, config.hop))
 
     def shape(self) -> tuple[int, ...]:
-        """Return (bands, T) of one segment."""
+        """Return (bands, T), the shape of one segment's features."""
         return self._shape
 
     def __call__(self, segments: Float32) -> Float32:
-        """Compute log-mel spectrograms.
+        """Return log-mel spectrograms of segments in dB, at least -100, float32, shape (B, bands, T).
 
         Parameters
         ----------
         segments : array, shape (B, n)
             Samples; n is the configured segment length.
 
-        Returns
-        -------
-        array, shape (B, bands, T), float32, in dB; not below -100.
-
         Raises
         ------
         ConfigError
-            When the segments have another length.
+            The segments have another length.
+        AudioError
+            A sample is not finite.
         """
         spectral.check_segments(segments, self._length, frontend=self.name)
         result = np.empty((len(segments), *self._shape), dtype=np.float32)
-        # One segment at a time: what a segment gives cannot depend on its neighbours in the batch.
+        # One segment at a time, so that features do not depend on the other segments of the batch.
         for i, samples in enumerate(segments):
             power = spectral.power_spectrogram(np.ascontiguousarray(samples), self._window, self._hop)
             result[i] = spectral.decibel(spectral.mel_bands(power, self._filters) * self._gain)

@@ -1,12 +1,12 @@
-"""The feature store: the features of every recording, computed once and kept on disk.
+"""The feature store: features of recordings, computed once and kept on disk.
 
-There is one file per recording and frontend. Its name is made from the content of the recording and everything that
-decides the numbers, so a changed file or setting is computed again and nothing stale is read. One more file per
-recording holds the evidence of speech, noise, test tones and silence, because what is learnt from and evaluated is what
-analysis scores: segments of music. Features are the float32 numbers of the frontend, as in analysis.
+There is one file per recording and frontend. Its path is derived from the content of the recording and from all
+settings and versions that determine the numbers, so outdated features are never read. Another file per recording has
+the evidence for speech, noise, test tones and silence: training and evaluation use only segments of music, as analysis
+does. Features are stored as float32, exactly as analysis computes them.
 
-Files appear whole or not at all: a killed run loses at most the recordings at hand. The features of a whole corpus are
-put together in one file that is mapped, not read, so a corpus may be larger than the memory.
+Files are written whole or not at all, so an interrupted run loses only the recordings that it was working on. The
+features of a corpus are joined in one temporary file that is mapped, so they may be larger than the memory.
 """
 
 from __future__ import annotations
@@ -36,25 +36,26 @@ from emoseg.system.parallel import Start, run_parallel
 from emoseg.system.progress import progress
 from emoseg.types import Float64, Int64
 
-_PARALLEL_FROM = 4  # recordings: fewer take less time than it takes to start processes
-_EVIDENCE = "sound evidence"  # no frontend can have a name with a space
-_LAYOUT = "float32"  # part of every key: files of an older layout are not read
+_PARALLEL_FROM = 4  # recordings; for fewer, starting processes takes longer than it saves
+_EVIDENCE = "sound evidence"  # differs from all frontends, whose names have no spaces
+_LAYOUT = "float32"  # part of every key, so that files of another layout are not read
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """The segments of music of many recordings.
+    """Features and times of all segments of music of many recordings.
 
     Parameters
     ----------
-    features : dict of str to array
-        For each frontend, shape (S, ...), float32.
+    features : dict of str to array of float32, shape (S, ...)
+        One array per frontend, by its name.
     recording : array of int, shape (S,)
-        Which recording each segment is of, as an index into the paths asked for; in ascending order.
+        Recording of each segment, as an index into the given paths; in ascending order.
     start_s, end_s : array, shape (S,)
-        In seconds.
+        In seconds from the start of the recording.
     failures : dict of int to str
-        Recordings without segments, and why: they cannot be decoded, or less than a quarter of them is music.
+        The reason for each recording without segments, by its index: it cannot be decoded, or less than a quarter of it
+        is music.
     """
 
     features: dict[str, NDArray[Any]]
@@ -65,7 +66,11 @@ class FeatureTable:
 
 
 def default_cache() -> Path:
-    """Return the folder that features are kept in: ``EMOSEG_CACHE``, else the user's cache folder."""
+    """Return the default folder of the feature store.
+
+    It is that of the environment variable ``EMOSEG_CACHE``, or else ``emoseg`` in ``XDG_CACHE_HOME``, which is by
+    default ``.cache`` in the home folder.
+    """
     base = os.environ.get("EMOSEG_CACHE")
     if base:
         return Path(base)
@@ -82,30 +87,35 @@ def load_features(
     workers: int | None = None,
     quiet: bool = False,
 ) -> FeatureTable:
-    """Return the features of all segments of music, computing what the store lacks on all cores.
+    """Return the features of all segments of music. Those that are not in the store are computed and stored.
 
     Parameters
     ----------
     paths : sequence of Path
+        The recordings.
     segment : SegmentConfig
+        How recordings are cut into segments.
     frontends : sequence of FrontendConfig
+        Settings of the frontends, whose names must differ.
     labels : collection of str
         Labels of the emotion space. A kind of sound that is also a label, such as ``"speech"``, counts as music.
     cache : Path, optional
-        Folder of the store; default `default_cache`.
+        Folder of the store; by default that of `default_cache`.
     workers : int, optional
-        Processes; default the number of cores.
+        Number of processes; by default the number of cores. The features do not depend on it.
     quiet : bool
-        No progress bar.
+        Whether to hide the progress bar.
 
     Raises
     ------
     AudioError
-        No recording can be used.
+        No recording can be used (``"corpus"``).
     ConfigError
-        A frontend's settings do not fit the segments.
+        The settings of a frontend do not fit the segments.
+    MissingExtraError
+        The package that a frontend needs is not installed.
     EmosegError
-        The store cannot be written to.
+        The store cannot be written.
 
     Warns
     -----
@@ -126,7 +136,7 @@ def load_features(
         if todo:
             store.remove_leftovers()
         processes = (workers or os.cpu_count() or 1) if len(todo) >= _PARALLEL_FROM else 1
-        start = Start(_computing, (store.cache, segment, tuple(frontends)))
+        start = Start(_recording_computer, (store.cache, segment, tuple(frontends)))
         with closing(run_parallel([paths[i] for i in todo], start, workers=processes)) as computed:
             for place, (content, message) in computed:
                 if content:
@@ -137,16 +147,18 @@ def load_features(
     return _assemble(store, paths, contents, failures, labels)
 
 
-def _computing(cache: Path, segment: SegmentConfig, frontends: Sequence[FrontendConfig]) -> Callable[[Path], Any]:
-    """Return the function with which a process computes and keeps the features of a recording."""
+def _recording_computer(
+    cache: Path, segment: SegmentConfig, frontends: Sequence[FrontendConfig]
+) -> Callable[[Path], Any]:
+    """Return the function that computes and stores the features of one recording in a worker process."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LicenceWarning)  # the process that asked was warned
+        warnings.simplefilter("ignore", LicenceWarning)  # the main process has shown the warning already
         return _Store(cache, segment, frontends).compute
 
 
 @dataclass(frozen=True)
 class _Column:
-    """What the store keeps per segment under one name: features of a frontend, or the evidence of its kind of sound."""
+    """One kind of data that the store has per segment: features of a frontend, or evidence for the kind of sound."""
 
     name: str
     key: str
@@ -154,12 +166,19 @@ class _Column:
     dtype: type[np.floating]
 
     def checked(self, arrays: Mapping[str, NDArray[Any]], start_s: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
-        """Return the arrays of a file of the store, with the values under the column's name.
+        """Return the arrays of a file of the store after a check, with the values under the name of the column.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+            Content of the file.
+        start_s : array, shape (S,), or None
+            Times in the file of another column of the recording, which must be equal.
 
         Raises
         ------
         ValueError
-            They are not what `_Store.compute` keeps, or have other times than the file of another column.
+            The arrays are not as `_Store.compute` writes them, or the times differ.
         """
         if set(arrays) != {"values", "start_s", "end_s"}:
             raise ValueError("has other arrays")
@@ -177,7 +196,7 @@ class _Column:
 
 
 class _Store:
-    """Features and kinds of sound of recordings on disk, for one way to cut segments and some frontends."""
+    """Access to stored features and evidence, for one way to cut segments and a list of frontends."""
 
     def __init__(self, cache: Path, segment: SegmentConfig, frontends: Sequence[FrontendConfig]) -> None:
         self.cache, self.root, self.segment = cache, cache / "features", segment
@@ -195,11 +214,11 @@ class _Store:
         self.columns.append(_Column(_EVIDENCE, evidence_key, (4,), np.float64))
 
     def file(self, column: _Column, content: str) -> Path:
-        """Return the file of one column of a recording."""
+        """Return the path of the file with one column of a recording, given the checksum of the recording."""
         return self.root / column.key / content[:2] / f"{content}.npz"
 
     def known(self, path: Path) -> str:
-        """Return the checksum of a recording where the store has all of it; else an empty string."""
+        """Return the checksum of a recording if the store has all of its columns, else an empty string."""
         try:
             require_regular(path)
             content = file_checksum(path)
@@ -208,13 +227,13 @@ class _Store:
         return content if all(self.file(column, content).is_file() for column in self.columns) else ""
 
     def remove_leftovers(self) -> None:
-        """Remove the half-written files of killed processes."""
+        """Remove incomplete files that interrupted runs have left."""
         for column in self.columns:
             for folder in (self.root / column.key).glob("*"):
                 remove_leftovers(folder)
 
     def read(self, content: str) -> dict[str, NDArray[Any]] | None:
-        """Return all columns, ``start_s`` and ``end_s`` of a recording; None where they must be computed again."""
+        """Return all columns, ``start_s`` and ``end_s`` of a recording; None if a file is missing or damaged."""
         arrays: dict[str, NDArray[Any]] = {}
         for column in self.columns:
             file = self.file(column, content)
@@ -228,7 +247,13 @@ class _Store:
         return arrays
 
     def compute(self, path: Path) -> tuple[str, str]:
-        """Compute and keep all columns of a recording; return the checksum of its content, or why there are none."""
+        """Compute and store all columns of a recording.
+
+        Returns
+        -------
+        (str, str)
+            The checksum of the recording and an empty string; or, if it cannot be used, an empty string and the reason.
+        """
         try:
             before = _state(path)
             arrays = self._arrays(path)
@@ -256,12 +281,12 @@ class _Store:
 
 
 def _state(path: Path) -> tuple[str, int, int]:
-    """Return the checksum, size and modification time of a recording.
+    """Return the checksum, size in bytes and modification time in nanoseconds of a recording.
 
     Raises
     ------
     AudioError
-        It cannot be read.
+        The recording cannot be read.
     """
     status = require_regular(path, error=AudioError)
     try:
@@ -277,7 +302,7 @@ def _assemble(
     failures: dict[int, str],
     labels: Collection[str],
 ) -> FeatureTable:
-    """Put the stored features of all recordings together, one recording in memory at a time."""
+    """Join the stored features of all recordings; only one recording is in memory at a time."""
     recording, start, end = [], [], []
     with ExitStack() as stack:
         files: dict[str, IO[bytes]] = {}
@@ -304,12 +329,12 @@ def _assemble(
 
 
 def _stored(store: _Store, content: str, path: Path) -> dict[str, NDArray[Any]]:
-    """Return what the store has of a recording; what is damaged is computed again.
+    """Return all columns of a recording from the store; damaged ones are computed again.
 
     Raises
     ------
     AudioError
-        The recording cannot be used any more.
+        The recording had to be computed again, and can no longer be used.
     """
     arrays = store.read(content)
     if arrays is None:
@@ -326,7 +351,7 @@ def _music(arrays: dict[str, NDArray[Any]], path: Path, labels: Collection[str])
     Raises
     ------
     AudioError
-        Analysis would give the recording no emotion.
+        Less than a quarter of the recording is music, so analysis would give it no emotion (``"not-music"``).
     """
     kinds = sound_kinds(arrays[_EVIDENCE], arrays["start_s"], labels=labels)
     kind = recording_kind(kinds)
@@ -337,7 +362,10 @@ def _music(arrays: dict[str, NDArray[Any]], path: Path, labels: Collection[str])
 
 
 def _temporary(folder: Path) -> IO[bytes]:
-    """Return a file that has no name and so goes with the process, however that ends; unbuffered, so errors come."""
+    """Return a temporary file without a name, which the system removes when the process ends.
+
+    It has no buffer, so that an error such as a full disk is raised where it occurs.
+    """
     try:
         return tempfile.TemporaryFile(dir=folder, buffering=0)
     except OSError as error:
@@ -354,4 +382,5 @@ def _append(file: IO[bytes], array: NDArray[Any], folder: Path) -> None:
 
 
 def _mapped(file: IO[bytes], frontend: Frontend, rows: int) -> NDArray[Any]:
+    """Return the content of a file as an array of shape (rows, ...), mapped from disk."""
     return np.asarray(np.memmap(file, dtype=np.float32, mode="r", shape=(rows, *frontend.shape())))

@@ -1,8 +1,9 @@
-"""Descriptors: statistics of a segment's timbre, dynamics, rhythm and harmony, for the multilayer perceptron.
+"""The frontend ``descriptors``: statistics of timbre, dynamics, rhythm and harmony, for the multilayer perceptron.
 
-Two short-time Fourier transforms feed all families: one of ``fft`` samples for timbre and rhythm, and one four times
-as long, which parts neighbouring notes, for pitch and harmony. Numbers that span decades are logarithms and heavy tails
-are compressed, so that standardising them is enough. Level is kept: loudness tells arousal.
+All families are computed from two short-time Fourier transforms: one of ``fft`` samples for timbre and rhythm, and one
+four times as long for pitch and harmony, which separates neighbouring notes. Logarithms are taken of quantities that
+span decades, and heavy tails are compressed, so that the network only needs to standardise its inputs. Segments are not
+normalised in level, because loudness is informative of arousal.
 """
 
 from __future__ import annotations
@@ -31,17 +32,19 @@ _RHYTHM_FLOOR_DB = -70.0
 
 
 class Descriptors:
-    """Segments of shape (B, n) to descriptors of shape (B, D); `feature_names` names each of the D.
+    """Computes the D descriptors of segments; `feature_names` has their names.
 
     Parameters
     ----------
     config : DescriptorsConfig
+        Transform and hop.
     segment : SegmentConfig
+        Sample rate and length of the segments.
 
     Raises
     ------
     ConfigError
-        When a segment is too short, or the hop too long, for trajectories of at least 16 frames and for a pulse.
+        A segment has fewer than 16 frames or its frames cover less than 0.3 s, or the hop is longer than 0.1 s.
     """
 
     name = "descriptors"
@@ -56,7 +59,7 @@ class Descriptors:
         self._frequency_hz = np.arange(fft // 2 + 1, dtype=np.float64) * (rate / fft)
         edges_hz = spectral.mel_edges(_BANDS, _LOWEST_HZ, min(_HIGHEST_HZ, rate / 2))
         self._filters = spectral.mel_filters(rate, fft, edges_hz)
-        # Short segments shorten the long window, so that it still has three frames to move over.
+        # The long window is shortened for short segments, so that there are at least three frames.
         self._long_hop = 4 * hop
         self._long_window = spectral.hann(min(4 * fft, segment.length - 2 * self._long_hop))
         bins = len(self._long_window) // 2 + 1
@@ -66,31 +69,27 @@ class Descriptors:
         self._shape = (len(names),)
 
     def shape(self) -> tuple[int, ...]:
-        """Return (D,)."""
+        """Return (D,), the shape of one segment's features."""
         return self._shape
 
     def __call__(self, segments: Float32) -> Float32:
-        """Compute descriptors.
+        """Return the descriptors of segments, float32, shape (B, D), in the order of `feature_names`.
 
         Parameters
         ----------
         segments : array, shape (B, n)
             Samples; n is the configured segment length.
 
-        Returns
-        -------
-        array, shape (B, D), float32, finite; names and order in `feature_names`.
-
         Raises
         ------
         ConfigError
-            When the segments have another length.
+            The segments have another length.
         AudioError
-            When a sample is not finite.
+            A sample is not finite.
         """
         spectral.check_segments(segments, self._length, frontend=self.name)
         result = np.empty((len(segments), *self._shape), dtype=np.float32)
-        # One segment at a time: what a segment gives cannot depend on its neighbours in the batch.
+        # One segment at a time, so that descriptors do not depend on the other segments of the batch.
         for i, samples in enumerate(segments):
             _, result[i] = flatten(self._describe(np.ascontiguousarray(samples, dtype=np.float32)))
         return result

@@ -1,6 +1,6 @@
-"""Harmony: pitch classes, key and mode, chords, harmonic change. Nothing here changes under transposition.
+"""Harmony: pitch classes, key and mode, chords, harmonic change. Transposition does not change any descriptor.
 
-Pitch classes have shape (T, 12) and start at C; profiles of keys and chords start at their tonic or root.
+Pitch classes have shape (T, 12) and start at C. Profiles of keys start at the tonic, those of chords at the root.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from emoseg.frontends.descriptors.pitch import LOWEST_NOTE
 from emoseg.frontends.descriptors.summaries import Blocks, trajectory
 from emoseg.types import Float64
 
-# Profiles of major and minor keys, tonic first.
+# Profiles of major and minor keys, tonic first; `key_strengths` names the sources.
 _PROFILES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "krumhansl": (
         (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
@@ -40,7 +40,7 @@ _CHORDS: dict[str, tuple[int, ...]] = {
 
 
 def _rotations(profile: tuple[float, ...]) -> Float64:
-    """All twelve transpositions of a profile, standardised, shape (12, 12): row r has its tonic at r."""
+    """Return all transpositions of a profile, standardised, shape (12, 12): row r has its tonic at pitch class r."""
     x = np.asarray(profile, dtype=np.float64)
     x = (x - x.mean()) / x.std()
     return np.stack([np.roll(x, r) for r in range(12)])
@@ -53,7 +53,18 @@ _CHORD_TEMPLATES = np.concatenate(
 
 
 def pitch_classes(notes: Float64, *, decay: float = 0.6, harmonics: int = 5) -> Float64:
-    """Harmonic pitch class profile, (T, NOTES) to (T, 12): every note also counts for those whose harmonic it may be.
+    """Return the harmonic pitch class profile of frames, shape (T, 12), starting at C.
+
+    Each note also contributes to the pitch classes of which it may be a harmonic.
+
+    Parameters
+    ----------
+    notes : array, shape (T, NOTES)
+        Amplitude of every note.
+    decay : float
+        Weight of a harmonic relative to the one below it.
+    harmonics : int
+        Number of harmonics, including the fundamental.
 
     References
     ----------
@@ -73,11 +84,17 @@ def _standardise(chroma: Float64) -> Float64:
 
 
 def key_strengths(chroma: Float64, profile: str) -> tuple[Float64, Float64]:
-    """Correlations of pitch classes of shape (..., 12) with the twelve major and the twelve minor keys.
+    """Return the correlations of pitch classes with the twelve major and the twelve minor keys, shape (..., 12) each.
 
     Parameters
     ----------
+    chroma : array, shape (..., 12)
     profile : {"krumhansl", "temperley", "triad"}
+        Profile of the keys; ``"triad"`` has only the notes of the tonic chord.
+
+    Returns
+    -------
+    (major, minor), in [-1, 1], each starting at C
 
     References
     ----------
@@ -90,7 +107,14 @@ def key_strengths(chroma: Float64, profile: str) -> tuple[Float64, Float64]:
 
 
 def tonal_centroid(chroma: Float64) -> Float64:
-    """Six-dimensional tonal centroid of pitch classes, (..., 12) to (..., 6): fifths, minor thirds, major thirds.
+    """Return the tonal centroid of pitch classes, shape (..., 6).
+
+    Two coordinates each place the pitch classes on the circles of fifths, minor thirds and major thirds.
+
+    Parameters
+    ----------
+    chroma : array, shape (..., 12)
+        At least 0.
 
     References
     ----------
@@ -132,16 +156,19 @@ def _describe_chords(chroma: Float64) -> Blocks:
 
 
 def describe_harmony(notes: Float64) -> Blocks:
-    """Describe harmony.
+    """Return the descriptors of harmony, whose names begin with ``harmony.``. Transposition does not change them.
 
     Parameters
     ----------
     notes : array, shape (T, NOTES)
         From `emoseg.frontends.descriptors.pitch.note_spectrum`.
 
-    Returns
-    -------
-    Blocks whose names begin with ``harmony.``, none of which changes under transposition
+    References
+    ----------
+    Fujishima, T. (1999). Realtime chord recognition of musical sound: a system using Common Lisp Music. ICMC: chord
+    templates.
+    Harte, C., Sandler, M. and Gasser, M. (2006). Detecting harmonic change in musical audio. AMCMM: the distance
+    between neighbouring tonal centroids (``harmony.change``).
     """
     chroma = pitch_classes(np.sqrt(notes))
     chroma = chroma / (chroma.max(axis=1, keepdims=True) + 1e-6)

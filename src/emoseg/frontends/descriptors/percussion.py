@@ -1,4 +1,4 @@
-"""Percussion against harmony: how much of the sound is sustained tones and how much is strokes."""
+"""Percussion: the balance between sustained tones and percussive strokes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ _EDGES_HZ = (0.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0)
 
 
 def median(x: Float32, *, length: int, axis: int) -> Float32:
-    """Return the running median of odd `length` along an axis of a matrix, edges repeated."""
+    """Return the running median along an axis of a matrix; the shape stays.
+
+    Parameters
+    ----------
+    x : array, shape (T, F)
+    length : int
+        Number of values per median, odd. Values beyond the edges repeat the values at the edges.
+    axis : {0, 1}
+    """
     half = length // 2
     padded = np.pad(x, [(half, half) if i == axis else (0, 0) for i in range(2)], mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, length, axis=axis)
@@ -20,9 +28,16 @@ def median(x: Float32, *, length: int, axis: int) -> Float32:
 
 
 def harmonic_share(magnitude: Float32, *, frames: int = 9, bins: int = 13) -> Float32:
-    """Share of each bin that is sustained rather than struck, 0-1, same shape as `magnitude` (T, F).
+    """Return the share of sustained tones in each bin, in [0, 1], shape (T, F).
 
-    A Wiener mask between the median along time (tones stay) and the median along frequency (strokes are broad).
+    Tones are continuous in time and strokes are broad in frequency, so the share is a Wiener mask made of the medians
+    of the magnitude along time and along frequency.
+
+    Parameters
+    ----------
+    magnitude : array, shape (T, F)
+    frames, bins : int
+        Lengths of the two medians, odd.
 
     References
     ----------
@@ -34,19 +49,17 @@ def harmonic_share(magnitude: Float32, *, frames: int = 9, bins: int = 13) -> Fl
 
 
 def describe_percussion(power: Float32, frequency_hz: Float64) -> Blocks:
-    """Describe the balance of sustained tones and strokes.
+    """Return the balance of sustained tones and strokes in dB, as descriptors that begin with ``percussion.``.
 
     Parameters
     ----------
     power : array, shape (T, F)
+        Power spectra.
     frequency_hz : array, shape (F,)
-
-    Returns
-    -------
-    Blocks whose names begin with ``percussion.``
+        Frequencies of the bins.
     """
     edges = np.searchsorted(frequency_hz, _EDGES_HZ)
-    # Every other frame is enough for the balance, and halves the cost of the medians.
+    # Every second frame is enough for the balance, and halves the cost of the medians.
     thin = power[::2, : edges[-1]]
     magnitude = np.sqrt(thin)
     share = harmonic_share(magnitude)

@@ -1,7 +1,7 @@
-"""Pitch: spectral peaks, tuning, notes, register and the dissonance between peaks.
+"""Pitch: spectral peaks, tuning, notes, register, and the dissonance between peaks.
 
-Pitches are MIDI numbers (A4 = 69). Spectral peaks travel as two arrays of shape (T, K), frequency in Hz and amplitude;
-a place without a peak has amplitude 0.
+Pitches are MIDI numbers (A4 = 69). Spectral peaks are two arrays of shape (T, K): frequencies in Hz, and amplitudes.
+If a frame has fewer than K peaks, the others have amplitude 0.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ _RANGE_HZ = (50.0, 5000.0)
 
 
 def spectral_peaks(power: Float32, bin_hz: float, *, count: int = 30, range_db: float = 50.0) -> Peaks:
-    """Find the strongest local maxima of power spectra.
+    """Return the frequency in Hz and the amplitude of the strongest local maxima of power spectra.
 
     Parameters
     ----------
     power : array, shape (T, F)
     bin_hz : float
-        Distance between bins.
+        Distance between bins in Hz.
     count : int
-        Peaks a frame.
+        Number of peaks per frame.
     range_db : float
-        Peaks further below the frame's strongest, or below -90 dB, are left out.
+        Peaks more than this many dB below the strongest of the frame, or below -90 dB, are left out.
 
     Returns
     -------
-    (frequency_hz, amplitude), shape (T, count) each, refined by a parabola through the logarithm.
+    (frequency_hz, amplitude), shape (T, count) each, in no order. Frequencies are refined by a parabola through the
+    logarithm of the power at three bins.
 
     References
     ----------
-    Smith, J. O. and Serra, X. (1987). PARSHL. ICMC: parabolic interpolation.
+    Smith, J. O. and Serra, X. (1987). PARSHL: an analysis/synthesis program for non-harmonic sounds based on a
+    sinusoidal representation. ICMC: parabolic interpolation.
     """
     first = max(1, int(_RANGE_HZ[0] / bin_hz))
     last = min(power.shape[1] - 1, int(_RANGE_HZ[1] / bin_hz))
@@ -57,9 +59,23 @@ def spectral_peaks(power: Float32, bin_hz: float, *, count: int = 30, range_db: 
 
 
 def tuning(peaks: Peaks) -> tuple[float, float]:
-    """Deviation of the tuning from A4 = 440 Hz in semitones, in [-0.5, 0.5), and how well defined it is (0-1).
+    """Return the deviation of the tuning from A4 = 440 Hz in semitones, and how well it is defined.
 
-    The circular mean of the peaks' distances from the nearest note, weighted by amplitude.
+    They are the angle and the length of the circular mean of the peaks' distances from the nearest note, weighted by
+    amplitude.
+
+    Parameters
+    ----------
+    peaks : pair of arrays, shape (T, K)
+        From `spectral_peaks`.
+
+    Returns
+    -------
+    (deviation, clarity), in [-0.5, 0.5] and in [0, 1]
+
+    References
+    ----------
+    Dressler, K. and Streich, S. (2007). Tuning frequency estimation using circular statistics. ISMIR.
     """
     frequency, amplitude = peaks
     vector = (amplitude * np.exp(2j * np.pi * 12 * np.log2(frequency / 440))).sum()
@@ -67,12 +83,26 @@ def tuning(peaks: Peaks) -> tuple[float, float]:
 
 
 def note_spectrum(peaks: Peaks, deviation: float) -> Float64:
-    """Amplitude of every note from `LOWEST_NOTE` on, shape (T, NOTES): each peak shared between its two neighbours."""
+    """Return the amplitude of every note from `LOWEST_NOTE` upwards, shape (T, NOTES).
+
+    The amplitude of each peak is divided between the two nearest notes, by the squared cosine of its distance.
+
+    Parameters
+    ----------
+    peaks : pair of arrays, shape (T, K)
+        From `spectral_peaks`.
+    deviation : float
+        Deviation of the tuning in semitones, from `tuning`.
+
+    References
+    ----------
+    Gómez, E. (2006). Tonal description of polyphonic audio for music content processing. INFORMS Journal on Computing
+    18(3): the weighting by distance.
+    """
     frequency, amplitude = peaks
     pitch = 69 + 12 * np.log2(frequency / 440) - deviation - LOWEST_NOTE
     low = np.floor(pitch).astype(np.int64)
     part = pitch - low
-    # A peak within a quarter tone of a note belongs to it; the share falls as the squared cosine (Gómez, 2006).
     upper = np.square(np.sin(np.pi / 2 * part))
     rows = np.arange(len(frequency))[:, None] * NOTES
     notes = np.zeros(len(frequency) * NOTES)
@@ -83,7 +113,16 @@ def note_spectrum(peaks: Peaks, deviation: float) -> Float64:
 
 
 def salience(notes: Float64, *, harmonics: int = 6, decay: float = 0.7) -> Float64:
-    """Strength of every note as a fundamental, shape (T, NOTES): the weighted sum over its harmonics.
+    """Return the strength of every note as a fundamental, shape (T, NOTES): the weighted sum over its harmonics.
+
+    Parameters
+    ----------
+    notes : array, shape (T, NOTES)
+        From `note_spectrum`.
+    harmonics : int
+        Number of harmonics, including the fundamental.
+    decay : float
+        Weight of a harmonic relative to the one below it.
 
     References
     ----------
@@ -97,7 +136,14 @@ def salience(notes: Float64, *, harmonics: int = 6, decay: float = 0.7) -> Float
 
 
 def roughness(peaks: Peaks, *, strongest: int = 20) -> Float64:
-    """Sensory dissonance between the peaks of each frame, shape (T,), relative to their power.
+    """Return the sensory dissonance between the peaks of each frame, relative to their total amplitude, shape (T,).
+
+    Parameters
+    ----------
+    peaks : pair of arrays, shape (T, K)
+        From `spectral_peaks`.
+    strongest : int
+        Number of peaks per frame that are compared.
 
     References
     ----------
@@ -134,7 +180,7 @@ def _describe_register(notes: Float64) -> Blocks:
 
 
 def describe_pitch(peaks: Peaks, notes: Float64, tuned: tuple[float, float], power: Float32) -> Blocks:
-    """Describe register, voices, dissonance and tuning.
+    """Return the descriptors of register, voices, dissonance and tuning, whose names begin with ``pitch.``.
 
     Parameters
     ----------
@@ -145,11 +191,7 @@ def describe_pitch(peaks: Peaks, notes: Float64, tuned: tuple[float, float], pow
     tuned : pair of float
         From `tuning`.
     power : array, shape (T, F)
-        The spectra that the peaks are from.
-
-    Returns
-    -------
-    Blocks whose names begin with ``pitch.``
+        The spectra from which the peaks were taken.
     """
     blocks: Blocks = {"pitch.tuning": np.array([abs(tuned[0]), tuned[1]])}
     blocks |= trajectory("pitch.roughness", roughness(peaks), "mean sd p10 p90")

@@ -1,4 +1,4 @@
-"""Rhythm: onsets, pulse, tempo and the slow modulations of the bands."""
+"""Rhythm: onsets, pulse, tempo, and slow modulations of band levels."""
 
 from __future__ import annotations
 
@@ -17,18 +17,27 @@ MODULATION_EDGES_HZ = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 def onset_strength(mel_db: Float32) -> Float32:
-    """Mean rise of the band levels from frame to frame, (bands, T) to (T - 1,), in dB.
+    """Return the mean rise of band levels from frame to frame in dB, shape (T - 1,); falls count as 0.
+
+    Parameters
+    ----------
+    mel_db : array, shape (bands, T)
+        Band levels in dB.
 
     References
     ----------
-    Böck, S. and Widmer, G. (2013). Maximum filter vibrato suppression for onset detection. DAFx.
+    Böck, S. and Widmer, G. (2013). Maximum filter vibrato suppression for onset detection. DAFx. Here without the
+    maximum filter.
     """
     rise: Float32 = np.maximum(np.diff(mel_db, axis=1), 0).mean(axis=0)
     return rise
 
 
 def autocorrelation(x: NDArray[Any]) -> NDArray[Any]:
-    """Autocorrelation of a trajectory of shape (T,) for lags 0 to T - 1, mean removed, unbiased, 1 at lag 0."""
+    """Return the unbiased autocorrelation of a trajectory of shape (T,) for lags 0 to T - 1, shape (T,).
+
+    The mean is removed first, and the result is scaled to 1 at lag 0.
+    """
     centred = x - x.mean()
     size = scipy.fft.next_fast_len(2 * len(x), real=True)
     power = np.square(np.abs(scipy.fft.rfft(centred, size)))
@@ -38,7 +47,23 @@ def autocorrelation(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def pick_peaks(x: NDArray[Any], *, reach: int, threshold: float) -> NDArray[np.int64]:
-    """Return the frames that are the highest within `reach` on both sides and exceed their mean by `threshold`."""
+    """Return the indices of the peaks of a trajectory.
+
+    A peak is the largest value within `reach` frames on both sides, and exceeds the mean within four times as many
+    frames by `threshold`.
+
+    Parameters
+    ----------
+    x : array, shape (T,)
+    reach : int
+        In frames, at least 1.
+    threshold : float
+        In the unit of `x`.
+
+    References
+    ----------
+    Böck, S., Krebs, F. and Schedl, M. (2012). Evaluating the online capabilities of onset detection methods. ISMIR.
+    """
     padded = np.pad(x, reach, mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
     wide = np.pad(x, 4 * reach, mode="edge")
@@ -49,18 +74,26 @@ def pick_peaks(x: NDArray[Any], *, reach: int, threshold: float) -> NDArray[np.i
 
 
 def pulse(strength: NDArray[Any], frames_per_s: float) -> Blocks:
-    """Tempo and clarity of the pulse from the autocorrelation of the onset strength.
+    """Return the tempo and the clarity of the pulse, from the autocorrelation of the onset strength.
+
+    Parameters
+    ----------
+    strength : array, shape (T,)
+        Onset strength of each frame.
+    frames_per_s : float
 
     Returns
     -------
-    dict: ``bands`` (9,), the highest autocorrelation in each range of tempi of `TEMPO_EDGES_BPM`; ``clarity``, the
-    highest of all; ``tempo`` (log2 of bpm / 100), weighted towards the tempi people tap; ``octave`` (2,), the strength
-    at double and half that tempo; ``entropy`` of the tempogram (0-1).
+    dict of arrays
+        ``bands``, shape (9,): the highest autocorrelation in each range of tempi between `TEMPO_EDGES_BPM`.
+        ``clarity``: the highest of all. ``tempo``: log2 of the strongest tempo in bpm / 100, where tempi near 120 bpm
+        weigh most. ``octave``, shape (2,): the autocorrelation at twice and at half that tempo. ``entropy``: that of
+        the autocorrelation over tempi, in [0, 1].
 
     References
     ----------
-    Lartillot, O. et al. (2008). Multi-feature modeling of pulse clarity. ISMIR.
-    Ellis, D. (2007). Beat tracking by dynamic programming. Journal of New Music Research 36(1): weight of tempi.
+    Lartillot, O. et al. (2008). Multi-feature modeling of pulse clarity: design, validation and optimization. ISMIR.
+    Ellis, D. (2007). Beat tracking by dynamic programming. Journal of New Music Research 36(1): the weight of tempi.
     """
     correlation = autocorrelation(strength)
     lags = np.arange(1, len(correlation) * 7 // 8)
@@ -85,10 +118,16 @@ def pulse(strength: NDArray[Any], frames_per_s: float) -> Blocks:
 
 
 def onset_pattern(strength: NDArray[Any], frames_per_s: float) -> NDArray[Any]:
-    """Rate and spacing of onsets, shape (5,).
+    """Return the rate, spacing and strength of onsets, shape (5,).
 
-    Onsets a second; the mean and standard deviation of log2 of their spacing in seconds; mean and standard deviation
-    of their strengths (dB).
+    The numbers are the onsets per second, the mean and the standard deviation of log2 of their spacing in seconds, and
+    the mean and the standard deviation of their strength in dB.
+
+    Parameters
+    ----------
+    strength : array, shape (T,)
+        From `onset_strength`.
+    frames_per_s : float
     """
     onsets = pick_peaks(strength, reach=max(1, round(0.03 * frames_per_s)), threshold=1.0)
     rate = len(onsets) * frames_per_s / len(strength)
@@ -99,9 +138,16 @@ def onset_pattern(strength: NDArray[Any], frames_per_s: float) -> NDArray[Any]:
 
 
 def modulation_spectrum(bands_db: Float32, frames_per_s: float) -> NDArray[Any]:
-    """Fluctuation of band levels, (bands, T) to (bands, 5): log10 of the power in each range of modulation rates.
+    """Return log10 of the power of the modulation of band levels in five ranges of its frequency, shape (bands, 5).
 
-    The ranges are those of `MODULATION_EDGES_HZ`; 4-8 Hz holds tremolo and vibrato as well as fast notes.
+    The ranges are those between `MODULATION_EDGES_HZ`. The range from 4 to 8 Hz contains tremolo, vibrato and fast
+    notes.
+
+    Parameters
+    ----------
+    bands_db : array, shape (bands, T)
+        Band levels in dB.
+    frames_per_s : float
 
     References
     ----------
@@ -118,17 +164,14 @@ def modulation_spectrum(bands_db: Float32, frames_per_s: float) -> NDArray[Any]:
 
 
 def describe_rhythm(mel_db: Float32, frames_per_s: float) -> Blocks:
-    """Describe rhythm.
+    """Return the descriptors of rhythm, whose names begin with ``rhythm.``.
 
     Parameters
     ----------
     mel_db : array, shape (bands, T)
-        Band levels with a floor near the threshold of hearing, so that silence does not rise by 60 dB.
+        Band levels in dB. They should have a floor near the threshold of hearing; otherwise the first sound after
+        digital silence would be by far the strongest onset.
     frames_per_s : float
-
-    Returns
-    -------
-    Blocks whose names begin with ``rhythm.``
     """
     change = np.diff(mel_db, axis=1)
     rise = np.maximum(change, 0)

@@ -1,6 +1,7 @@
-"""Statistics that turn trajectories over frames, shape (D, T), into numbers of a segment.
+"""Statistics of trajectories over the frames of a segment.
 
-Descriptors travel as blocks: a mapping from a name to an array of any size; `flatten` names and joins them.
+A trajectory has shape (D, T). A family of descriptors is a dict of blocks, arrays of any shape by their name; `flatten`
+joins blocks into one vector.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ _TINY = 1e-9
 
 
 def skewness_kurtosis(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Skewness and excess kurtosis along the last axis, compressed by the inverse hyperbolic sine.
+    """Return the skewness and the excess kurtosis along the last axis, shape (...) each; 0 for constant rows.
 
-    Constant rows give 0 and 0. Both are heavy-tailed on short stretches of sound, hence the compression.
+    Both have heavy tails in short segments, so they are compressed by the inverse hyperbolic sine.
+
+    Parameters
+    ----------
+    x : array, shape (..., T)
     """
     deviation = x - x.mean(axis=-1, keepdims=True)
     square = np.square(deviation)
@@ -33,7 +38,19 @@ def skewness_kurtosis(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def percentiles(x: NDArray[Any], ranks: tuple[float, ...]) -> NDArray[Any]:
-    """Percentiles along the last axis, in 0-100, linearly interpolated; shape (..., len(ranks))."""
+    """Return linearly interpolated percentiles along the last axis, shape (..., len(ranks)).
+
+    Parameters
+    ----------
+    x : array, shape (..., T)
+    ranks : tuple of float
+        In [0, 100].
+
+    References
+    ----------
+    Hyndman, R. J. and Fan, Y. (1996). Sample quantiles in statistical packages. The American Statistician 50(4):
+    definition 7.
+    """
     ordered = np.sort(x, axis=-1)
     position = np.asarray(ranks) / 100 * (x.shape[-1] - 1)
     low = position.astype(int)
@@ -43,7 +60,7 @@ def percentiles(x: NDArray[Any], ranks: tuple[float, ...]) -> NDArray[Any]:
 
 
 def trajectory(name: str, x: NDArray[Any], statistics: str) -> Blocks:
-    """Summarise trajectories.
+    """Return statistics of trajectories, one block of shape (D,) per statistic, named ``<name>.<statistic>``.
 
     Parameters
     ----------
@@ -51,13 +68,14 @@ def trajectory(name: str, x: NDArray[Any], statistics: str) -> Blocks:
         First part of the blocks' names.
     x : array, shape (D, T) or (T,)
     statistics : str
-        Words out of ``mean sd skew kurtosis p10 p50 p90 delta delta2 slope``: `delta` and `delta2` are the standard
-        deviations of the first and second difference, `slope` the change per segment of the straight line of least
-        squares.
+        Some of the words ``mean sd skew kurtosis p10 p50 p90 delta delta2 slope``. `delta` and `delta2` are the
+        standard deviations of the first and the second difference. `slope` is the rise of the least-squares line from
+        the start to the end of the segment.
 
-    Returns
-    -------
-    dict of arrays, shape (D,) each
+    Raises
+    ------
+    KeyError
+        A word of `statistics` is none of these.
     """
     x = np.atleast_2d(x)
     wanted = statistics.split()
@@ -77,7 +95,10 @@ def trajectory(name: str, x: NDArray[Any], statistics: str) -> Blocks:
 
 
 def flatten(blocks: Mapping[str, NDArray[Any]]) -> tuple[tuple[str, ...], Float32]:
-    """Join blocks into one vector of float32 and name every number of it."""
+    """Return the names of all numbers in blocks, and the numbers as one vector of float32, shape (D,).
+
+    The name of a number is that of its block, followed by its index if the block has several numbers.
+    """
     names: list[str] = []
     for name, values in blocks.items():
         size = np.size(values)

@@ -1,4 +1,4 @@
-"""Texture: beats and roughness of the envelopes, and how the bands move together."""
+"""Texture: roughness and attacks of band envelopes, and the correlation between bands."""
 
 from __future__ import annotations
 
@@ -17,11 +17,18 @@ BAND_EDGES_HZ = (0.0, 260.0, 520.0, 1050.0, 1800.0, 2700.0, 3800.0, 5500.0, 8000
 
 
 def band_envelopes(samples: Float32, sample_rate_hz: int) -> tuple[Float32, float]:
-    """Amplitude of the eight bands of `BAND_EDGES_HZ` some 340 times a second.
+    """Return the amplitude envelopes of the eight bands between `BAND_EDGES_HZ`, about 340 frames per second.
+
+    Parameters
+    ----------
+    samples : array, shape (n,)
+        Nominally in [-1, 1].
+    sample_rate_hz : int
 
     Returns
     -------
-    (envelopes, frames_per_s), shape (8, T); bands above half the sample rate stay at the floor of -100 dB.
+    (envelopes, frames_per_s)
+        The envelopes have shape (8, T). Bands above half the sample rate have an amplitude of 1e-5 (-100 dB).
     """
     length = max(64, 2 ** round(np.log2(sample_rate_hz * 0.0116)))
     hop = length // 4
@@ -32,9 +39,15 @@ def band_envelopes(samples: Float32, sample_rate_hz: int) -> tuple[Float32, floa
 
 
 def envelope_roughness(envelopes: Float32, frames_per_s: float) -> Float64:
-    """Fast modulation of envelopes, (bands, T) to (bands, 4): beating, distortion, growl.
+    """Return log10 of the power of the fast modulation of envelopes in four ranges of its frequency, shape (bands, 4).
 
-    log10 of the modulation's power, relative to the mean envelope's, in the ranges of `ROUGH_EDGES_HZ`.
+    The power is relative to that of the mean envelope. The ranges are those between `ROUGH_EDGES_HZ`; they contain
+    beating, distortion and growling.
+
+    Parameters
+    ----------
+    envelopes : array, shape (bands, T)
+    frames_per_s : float
 
     References
     ----------
@@ -50,23 +63,39 @@ def envelope_roughness(envelopes: Float32, frames_per_s: float) -> Float64:
 
 
 def attack_strength(envelopes: Float32) -> Float64:
-    """Height of the steepest hundredth of rises over two frames against the mean, log10, (bands, T) to (bands,)."""
+    """Return log10 of the 99th percentile of rises over two frames, relative to the mean envelope, shape (bands,).
+
+    Parameters
+    ----------
+    envelopes : array, shape (bands, T)
+    """
     rises = np.sort(np.diff(envelopes[:, ::2], axis=1), axis=1)
     steep = rises[:, round(0.99 * (rises.shape[1] - 1))]
     return np.log10(np.maximum(steep, 0) / envelopes.mean(axis=1) + 1e-2)
 
 
 def band_correlation(mel_db: Float32, *, groups: int = 8) -> Float64:
-    """Correlation between the levels of groups of bands, then between their changes; shape (groups * (groups - 1),).
+    """Return the correlations between the levels of groups of bands, and between the changes of these levels.
 
-    Drums move all bands together, a melody does not.
+    The changes are strongly correlated in drums and weakly in melodies.
+
+    Parameters
+    ----------
+    mel_db : array, shape (bands, T)
+        Band levels in dB.
+    groups : int
+
+    Returns
+    -------
+    array, shape (groups * (groups - 1),), in [-1, 1]
+        First all pairs of levels, then all pairs of changes.
     """
     grouped = np.stack([g.mean(axis=0) for g in np.array_split(mel_db, groups)])
     upper = np.triu_indices(groups, 1)
     result = []
     for x in (grouped, np.diff(grouped, axis=1)):
         centred = x - x.mean(axis=1, keepdims=True)
-        # The added 1 dB^2 keeps the correlation of bands that do not move at 0.
+        # 1 dB^2 is added so that the correlation of constant bands is 0.
         norm = np.sqrt(np.square(centred).sum(axis=1) + 1.0)
         result.append((centred @ centred.T / norm / norm[:, None])[upper])
     return np.concatenate(result)
@@ -75,19 +104,19 @@ def band_correlation(mel_db: Float32, *, groups: int = 8) -> Float64:
 def describe_texture(
     samples: Float32, sample_rate_hz: int, mel_db: Float32, long_power: Float32, long_frequency_hz: Float64
 ) -> Blocks:
-    """Describe texture.
+    """Return the descriptors of texture, whose names begin with ``texture.``.
 
     Parameters
     ----------
     samples : array, shape (n,)
+        Nominally in [-1, 1].
     sample_rate_hz : int
     mel_db : array, shape (bands, T)
+        Band levels in dB.
     long_power : array, shape (T, F)
-        Spectra of a long window, with their bins' frequencies in `long_frequency_hz`, shape (F,).
-
-    Returns
-    -------
-    Blocks whose names begin with ``texture.``
+        Power spectra of a long window.
+    long_frequency_hz : array, shape (F,)
+        Frequencies of their bins.
     """
     envelopes, frames_per_s = band_envelopes(samples, sample_rate_hz)
     long_term = np.sqrt(long_power).mean(axis=0, keepdims=True)

@@ -1,4 +1,4 @@
-"""Timbre: what the spectrum's envelope, shape and change sound like."""
+"""Timbre: the envelope and the shape of the spectrum, and their changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ _EPSILON = np.float32(1e-6)
 
 
 def cepstrum(mel_db: Float32, *, coefficients: int = 20) -> Float32:
-    """Mel-frequency cepstral coefficients: orthonormal DCT-II of band levels, (bands, T) to (coefficients, T).
+    """Return mel-frequency cepstral coefficients, shape (coefficients, T): the orthonormal DCT-II of band levels.
+
+    Parameters
+    ----------
+    mel_db : array, shape (bands, T)
+        Band levels in dB.
+    coefficients : int
 
     References
     ----------
@@ -29,24 +35,40 @@ def cepstrum(mel_db: Float32, *, coefficients: int = 20) -> Float32:
 
 
 def rolloff(cumulative: NDArray[Any], frequency_hz: Float64, fraction: float) -> Float64:
-    """Frequency below which `fraction` of a frame's magnitude lies; `cumulative` is (T, F), ending at 1."""
+    """Return the frequency in Hz below which a fraction of each frame's magnitude lies, shape (T,).
+
+    Parameters
+    ----------
+    cumulative : array, shape (T, F)
+        Cumulative sum of each frame's magnitudes, divided by their total.
+    frequency_hz : array, shape (F,)
+        Frequencies of the bins.
+    fraction : float
+        In (0, 1).
+
+    References
+    ----------
+    Peeters, G. (2004). A large set of audio features for sound description. CUIDADO project report, IRCAM.
+    """
     index = (cumulative < fraction).sum(axis=1)
     return np.asarray(frequency_hz[np.minimum(index, len(frequency_hz) - 1)])
 
 
 def spectral_shape(magnitude: Float32, frequency_hz: Float64) -> dict[str, NDArray[Any]]:
-    """Moments and other measures of the shape of magnitude spectra.
+    """Return moments and other measures of the shape of magnitude spectra, by name.
 
     Parameters
     ----------
     magnitude : array, shape (T, F)
     frequency_hz : array, shape (F,)
+        Frequencies of the bins.
 
     Returns
     -------
-    dict of arrays, shape (T,): ``centroid`` and ``bandwidth`` (Hz), ``skewness``, ``kurtosis`` (of the spectrum taken
-    as a distribution over frequency, compressed), ``rolloff25``, ``50``, ``85``, ``95`` (Hz), ``entropy`` (0-1),
-    ``flatness`` (dB, of power) and ``crest`` (dB).
+    dict of arrays, shape (T,)
+        ``centroid`` and ``bandwidth`` in Hz; ``skewness`` (compressed by the inverse hyperbolic sine) and ``kurtosis``
+        (its natural logarithm) of the spectrum as a distribution over frequency; ``rolloff25``, ``rolloff50``,
+        ``rolloff85`` and ``rolloff95`` in Hz; ``entropy`` in [0, 1]; ``flatness`` (of the power) and ``crest`` in dB.
 
     References
     ----------
@@ -81,10 +103,19 @@ def spectral_shape(magnitude: Float32, frequency_hz: Float64) -> dict[str, NDArr
 def octave_contrast(
     magnitude: Float32, frequency_hz: Float64, *, quantile: float = 0.02
 ) -> tuple[Float32, Float32, Float32]:
-    """Peaks, valleys (dB) and flatness (dB) of the octaves of `OCTAVES_HZ`, shape (7, T) each.
+    """Return the peaks, valleys and flatness in dB of the seven bands between `OCTAVES_HZ`, shape (7, T) each.
 
-    The peak is the mean of the highest `quantile` of an octave's bins, the valley of the lowest; their difference is
-    the octave-based spectral contrast. Octaves above half the sample rate stay at the floor.
+    The difference between peaks and valleys is the octave-based spectral contrast. Bands above half the sample rate
+    have peaks and valleys of -100 dB.
+
+    Parameters
+    ----------
+    magnitude : array, shape (T, F)
+    frequency_hz : array, shape (F,)
+        Frequencies of the bins.
+    quantile : float
+        The peak is the mean of this share of a band's bins with the largest magnitude, the valley that of as many bins
+        with the smallest.
 
     References
     ----------
@@ -105,31 +136,40 @@ def octave_contrast(
 
 
 def zero_crossing_rate(framed: Float32) -> Float32:
-    """Share of neighbouring samples with different signs, frames of shape (T, length) to (T,)."""
+    """Return the share of neighbouring samples with different signs, in [0, 1], shape (T,).
+
+    Parameters
+    ----------
+    framed : array, shape (T, length)
+
+    References
+    ----------
+    Peeters, G. (2004). A large set of audio features for sound description. CUIDADO project report, IRCAM.
+    """
     negative = np.signbit(framed)
     crossings: Float32 = (negative[:, 1:] != negative[:, :-1]).mean(axis=1, dtype=np.float32)
     return crossings
 
 
 def describe_timbre(framed: Float32, power: Float32, mel_db: Float32, frequency_hz: Float64) -> Blocks:
-    """Describe timbre.
+    """Return the descriptors of timbre, whose names begin with ``timbre.``.
 
     Parameters
     ----------
     framed : array, shape (T, length)
+        Frames of the samples.
     power : array, shape (T, F)
+        Power spectra of the frames.
     mel_db : array, shape (bands, T)
+        Band levels in dB.
     frequency_hz : array, shape (F,)
-
-    Returns
-    -------
-    Blocks whose names begin with ``timbre.``
+        Frequencies of the bins.
     """
     magnitude = np.sqrt(power)
     blocks: Blocks = trajectory("timbre.mfcc", cepstrum(mel_db), "mean sd skew delta delta2")
     shape = spectral_shape(magnitude, frequency_hz)
     for key in ("centroid", "bandwidth", "rolloff25", "rolloff50", "rolloff85", "rolloff95"):
-        # Pitch and brightness are heard in ratios.
+        # Listeners perceive ratios of frequencies, so logarithms are taken.
         shape[key] = np.log2(np.maximum(shape[key], 20.0) / 1000)
     for key, values in shape.items():
         blocks |= trajectory(f"timbre.{key}", values, "mean sd skew p10 p90 delta")
@@ -140,7 +180,7 @@ def describe_timbre(framed: Float32, power: Float32, mel_db: Float32, frequency_
     blocks |= trajectory("timbre.band_flatness", flatness, "mean sd delta")
     crossings = np.log10(zero_crossing_rate(framed) + 1e-3)
     blocks |= trajectory("timbre.zero_crossings", crossings, "mean sd skew p10 p90 delta")
-    # The long-term spectrum: its tilt, and the peakedness that separates tones from noise.
+    # Of the mean spectrum: its tilt, and its shape, which differs between tones and noise.
     mean_level = mel_db.mean(axis=1)
     place = np.linspace(-0.5, 0.5, len(mean_level), dtype=np.float32)
     tilt = (mean_level * place).sum() / np.square(place).sum()
