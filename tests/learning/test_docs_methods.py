@@ -28,7 +28,7 @@ MODULE, PROGRAM = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 def test_a_package_brings_the_method_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = tomllib.loads(TOML)["project"]["entry-points"]
     monkeypatch.syspath_prepend(make_package(tmp_path, "smoothing", points, MODULE))
-    assert METHODS.names()[-1] == "smoothing"
+    assert "smoothing" in METHODS
     config = TrainConfig(method="smoothing", methods={"smoothing": {"share": 0.5}})
     assert code_versions(config, ["smoothing"])["method smoothing"] == 1
     data = blobs(0)

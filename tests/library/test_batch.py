@@ -312,7 +312,7 @@ def test_merging_refuses_overlaps_and_strangers(
     in_process(music, other, make_model(tmp_path / "model", name="other"), shard=Shard(2, 3))
     refused(call("batch", "--merge", out, shards[0], other), "cannot be merged: the first was made with the model tiny")
     refused(call("batch", "--merge", out, music), f"{music}: is not a library: manifest.sqlite is missing")
-    refused(call("batch", "--merge", out, *shards, "--out", out), "none of --out, --model, --shard")
+    refused(call("batch", "--merge", out, *shards, "--out", out), "none of --out, --model and --shard")
     assert list(tmp_path.glob("*merged*")) == []
     assert list(tmp_path.glob(".*")) == []
 

@@ -50,7 +50,7 @@ def cases() -> dict[str, tuple[TrainingSet, str]]:
     wrong = np.isin(songs.song, [1, 5, 9, 14, 22, 30])
     whole_songs = replace(songs, given=np.where(wrong, (songs.given + 1) % 3, songs.given))
     half_labelled = replace(songs, given=np.where(songs.song % 2 == 1, songs.given, UNLABELLED))
-    methods = [name for name in METHODS.names() if name != "svm-compare"]
+    methods = [name for name in METHODS if METHODS.origin(name) == "emoseg" and name != "svm-compare"]
     found = {f"stretches, {name}": (stretches.training_set(), name) for name in methods}
     found |= {f"flips, {name}": (flips.training_set(), name) for name in DIVIDING}
     found |= {f"half labelled, {name}": (half_labelled.training_set(), name) for name in methods}
