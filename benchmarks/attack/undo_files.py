@@ -67,8 +67,8 @@ def honest(path: Path) -> dict[str, Any]:
 
 def line(entry: dict[str, Any], **changes: Any) -> bytes:
     """Return the line of an entry, with its checksum."""
-    told = json.dumps({**entry, **changes}).encode()[:-1]
-    return told + f', "checksum": "{_checksum(told)}"}}\n'.encode()
+    content = json.dumps({**entry, **changes}).encode()[:-1]
+    return content + f', "checksum": "{_checksum(content)}"}}\n'.encode()
 
 
 def _checksum(data: bytes) -> str:
@@ -197,8 +197,8 @@ def _write_other_sound(path: Path) -> None:
     old, _ = old_and_new()
     other = bytearray(old)
     other[5000] ^= 1
-    told = {"checksum": _checksum(bytes(other)), "size": len(other), "mtime_ns": 0}
-    _write_bytes(line(honest(path), old=told, stretches=_packed(b""), rest=_packed(bytes(other))), path)
+    old_file = {"checksum": _checksum(bytes(other)), "size": len(other), "mtime_ns": 0}
+    _write_bytes(line(honest(path), old=old_file, stretches=_packed(b""), rest=_packed(bytes(other))), path)
 
 
 def _write_without_key(path: Path) -> None:

@@ -36,7 +36,7 @@ TITLE = (
 )
 
 
-class Heard(TypedDict):
+class SoundAnswer(TypedDict):
     sound: str
     answer: str
     segments: dict[str, int]
@@ -68,23 +68,23 @@ def spoken(voice: str) -> Float32:
         return read(file, sample_rate_hz=RATE).samples
 
 
-def listen(analyzer: Analyzer) -> list[Heard]:
-    heard: list[Heard] = []
+def listen(analyzer: Analyzer) -> list[SoundAnswer]:
+    answers: list[SoundAnswer] = []
     for name, sound in sounds().items():
         try:
             analysis = analyzer.analyze(sound, sample_rate_hz=RATE)
         except AudioError as error:
-            heard.append({"sound": name, "answer": f"refused ({error.kind})", "segments": {}})
+            answers.append({"sound": name, "answer": f"refused ({error.kind})", "segments": {}})
             continue
         counts = Counter(segment.label for segment in analysis.segments)
-        heard.append({"sound": name, "answer": analysis.song.label, "segments": dict(counts.most_common())})
-    return heard
+        answers.append({"sound": name, "answer": analysis.song.label, "segments": dict(counts.most_common())})
+    return answers
 
 
-def section(heard: list[Heard]) -> str:
+def section(answers: list[SoundAnswer]) -> str:
     rows = [
         f"| {h['sound']} | {h['answer']} | {', '.join(f'{label} {n}' for label, n in h['segments'].items())} |"
-        for h in heard
+        for h in answers
     ]
     return "\n".join(
         [
@@ -105,10 +105,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="MODEL_FOLDER")
     model = parser.parse_args().model
-    heard = listen(Analyzer(model))
-    (HERE / "sounds.json").write_text(json.dumps(heard, indent=1) + "\n", encoding="utf-8")
+    answers = listen(Analyzer(model))
+    (HERE / "sounds.json").write_text(json.dumps(answers, indent=1) + "\n", encoding="utf-8")
     with (model / CARD_FILE).open("a", encoding="utf-8") as card:
-        card.write(section(heard))
+        card.write(section(answers))
 
 
 if __name__ == "__main__":

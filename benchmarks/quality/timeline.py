@@ -71,9 +71,9 @@ def main() -> None:
         for song, analysis in zip(songs, analyses, strict=True):
             spans = spans_of(analysis, analyzer.segment, config)
             times = np.arange(0.05, analysis.duration_s, 0.1)
-            told = labels_at(spans, times)
-            right.append(np.mean(told == labels_at(song.sections, times)))
-            unsure.append(np.mean(told == UNSURE))
+            answers = labels_at(spans, times)
+            right.append(np.mean(answers == labels_at(song.sections, times)))
+            unsure.append(np.mean(answers == UNSURE))
             found, true = ([part.start_s for part in parts[1:]] for parts in (spans, song.sections))
             distances += matched(found, true)
             found_count, true_count = found_count + len(found), true_count + len(true)

@@ -1,4 +1,4 @@
-"""How often the answer is "unsure" on songs never heard, and how often the best guess is right then and otherwise.
+"""How often the answer is "unsure" on held-out songs, and how often the best guess is right then and otherwise.
 
 Usage: python unsure.py CORPUS (5 artist-grouped folds, seed 0, the default method and settings).
 """

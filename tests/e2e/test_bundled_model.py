@@ -53,9 +53,9 @@ def test_no_model_need_be_named(song: Path, capsys: pytest.CaptureFixture[str]) 
     analysis = emoseg.Analyzer().analyze(song)
     assert analysis.model_name == "4q"
     emoseg_command("analyze", song, "--json")
-    told = json.loads(capsys.readouterr().out)
-    assert told["model"]["name"] == "4q"
-    assert sum(told["song"]["probabilities"].values()) == pytest.approx(1)
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["model"]["name"] == "4q"
+    assert sum(reported["song"]["probabilities"].values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("kind", ["noise", "tone", "silence"])
@@ -69,10 +69,10 @@ def test_sound_that_is_no_music_gets_no_emotion(kind: str) -> None:
 
 
 def test_what_the_card_says_of_such_sounds_was_measured() -> None:
-    heard = json.loads((REPOSITORY / "benchmarks" / "model" / "sounds.json").read_text(encoding="utf-8"))
+    answers = json.loads((REPOSITORY / "benchmarks" / "model" / "sounds.json").read_text(encoding="utf-8"))
     card = (BUNDLED / "4q" / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert {row["answer"] for row in heard} == {"noise", "tone", "silence", "speech", "refused (silent)"}
-    for row in heard:
+    assert {row["answer"] for row in answers} == {"noise", "tone", "silence", "speech", "refused (silent)"}
+    for row in answers:
         segments = ", ".join(f"{label} {n}" for label, n in row["segments"].items())
         assert f"| {row['sound']} | {row['answer']} | {segments} |" in card
 

@@ -200,12 +200,12 @@ def test_each_option_of_a_corpus_is_on_the_command_line() -> None:
 
 
 def test_help_of_evaluate_tells_the_defaults_of_the_protocol() -> None:
-    told = " ".join(CliRunner().invoke(app, ["evaluate", "--help"]).stdout.replace("│", " ").split())
+    reported = " ".join(CliRunner().invoke(app, ["evaluate", "--help"]).stdout.replace("│", " ").split())
     default = Protocol()
-    assert f"default: {' and '.join(default.methods)}." in told
+    assert f"default: {' and '.join(default.methods)}." in reported
     for stated in (f"default: {default.folds}.", f"default: {default.seeds}.", f"default: {default.fraction:g}."):
-        assert stated in told
-    assert f"{default.group} (default)" in told
+        assert stated in reported
+    assert f"{default.group} (default)" in reported
 
 
 def test_every_kind_of_corpus_is_listed_with_its_options(call: Call) -> None:
@@ -388,8 +388,8 @@ SEGMENT_KEYS = ["start_s", "end_s", "label", "probabilities", *AXES, "sound"]
 
 
 def check_analysis(result: dict[str, Any], path: Path, duration_s: float, *, model: str = DEFAULT_MODEL) -> None:
-    told = ["schema", "path", "duration_s", "model", "space", "song", "segments", "spans", "changes", "rules"]
-    assert list(result) == told
+    reported = ["schema", "path", "duration_s", "model", "space", "song", "segments", "spans", "changes", "rules"]
+    assert list(result) == reported
     assert result["rules"]["unsure_below"] == 0.5
     assert result["rules"]["unsure"] == "the most probable label has a probability below 0.50"
     assert [c["time_s"] for c in result["changes"]] == [span["start_s"] for span in result["spans"][1:]]

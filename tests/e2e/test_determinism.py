@@ -78,10 +78,10 @@ def test_batch_sizes_change_nothing(model: ModelFolder, wav: Path, batch: int) -
     assert same(analyzer.analyze(wav, batch=batch), analyzer.analyze(wav))
 
 
-def test_progress_is_told_in_seconds_of_sound(model: ModelFolder, wav: Path) -> None:
-    told: list[float] = []
-    Analyzer(model).analyze(wav, batch=4, on_progress=told.append)
-    assert told == [12.0, 12.0, 6.0]
+def test_progress_is_reported_in_seconds_of_sound(model: ModelFolder, wav: Path) -> None:
+    reported: list[float] = []
+    Analyzer(model).analyze(wav, batch=4, on_progress=reported.append)
+    assert reported == [12.0, 12.0, 6.0]
 
 
 def test_a_streamed_file_is_a_whole_one(model: ModelFolder, wav: Path, monkeypatch: pytest.MonkeyPatch) -> None:

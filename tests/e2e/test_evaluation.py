@@ -316,7 +316,7 @@ def test_artists_stay_together(lab: Lab) -> None:
     assert first.isdisjoint(second)
 
 
-def test_too_few_artists_are_told_before_anything_is_learnt(lab: Lab) -> None:
+def test_too_few_artists_are_reported_before_anything_is_learnt(lab: Lab) -> None:
     # Four artists are too few to be split and split again.
     with pytest.raises(CorpusError, match=r"2 folds leave too little to learn from: label 'Q\d' occurs in"):
         evaluate(lab.corpus, replace(BOTH, group="artist"), config=CONFIG, cache=lab.cache, workers=1, quiet=True)
@@ -326,7 +326,7 @@ def test_too_few_artists_are_told_before_anything_is_learnt(lab: Lab) -> None:
         )
 
 
-def test_noise_that_takes_a_label_away_is_told_as_such(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_that_takes_a_label_away_is_reported_as_such(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     def learn(*_: Any, **__: Any) -> None:
         raise CorpusError("label number 4 occurs in one artist or song only")
 
@@ -511,13 +511,13 @@ def test_several_parts_and_parts_that_are_none(lab: Lab) -> None:
         make_fold(lab.segments, replace(protocol, test_split="test"), classes=4, seed=0, fold=0)
 
 
-def test_a_part_that_is_none_is_told_before_any_sound_is_read(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_is_none_is_reported_before_any_sound_is_read(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emoseg.evaluation.load_segments", lambda *_, **__: pytest.fail("sound was read"))
     with pytest.raises(CorpusError, match="test split 'dev': no song is in 'dev'"):
         in_parts(lab).run(Protocol((PLAIN,), folds=1, test_split="dev"))
 
 
-def test_too_little_outside_the_test_part_is_told(lab: Lab) -> None:
+def test_too_little_outside_the_test_part_is_reported(lab: Lab) -> None:
     protocol = Protocol((PLAIN,), folds=1, seeds=1, group="none", test_split="test+val")
     with pytest.raises(
         CorpusError, match=r"test split 'test\+val': the other parts leave too little to learn from: lab"
@@ -529,7 +529,7 @@ def test_too_little_outside_the_test_part_is_told(lab: Lab) -> None:
 
 
 def softly(lab: Lab) -> Lab:
-    """Let seven of ten listeners hear the label of each song, and the others the next one."""
+    """Give the label of each song a share of seven tenths, and the next label the rest."""
     soft = 0.7 * np.eye(4) + 0.3 * np.roll(np.eye(4), 1, axis=1)
     songs = (replace(s, soft=tuple(soft[lab.corpus.space.index(s.label)])) for s in lab.corpus.songs)
     return lab._replace(corpus=replace(lab.corpus, songs=tuple(songs)))
@@ -699,7 +699,7 @@ def _changed(data: bytes, **arrays: Any) -> bytes:
         *("not a number", "other songs", "other shape", "more"),
     ],
 )
-def test_a_damaged_outcome_is_told_and_learnt_again(plain: Run, tmp_path: Path, damage: Any) -> None:
+def test_a_damaged_outcome_is_reported_and_learnt_again(plain: Run, tmp_path: Path, damage: Any) -> None:
     work = tmp_path / ".result.json.unfinished"
     job = jobs.Trial(PLAIN, 0, 0, BOTH, CONFIG)
     outcome = next(o for m, s, f, o in plain.outcomes if (m, s, f) == (PLAIN, 0, 0))
@@ -712,9 +712,9 @@ def test_a_damaged_outcome_is_told_and_learnt_again(plain: Run, tmp_path: Path, 
             np.testing.assert_array_equal(getattr(found, name), value)
         [file] = work.rglob("*.npz")
         file.write_bytes(damage(file.read_bytes()))
-        with pytest.warns(EmosegWarning) as told:
+        with pytest.warns(EmosegWarning) as reported:
             assert store.load(job) is None
-        assert [str(w.message) for w in told] == [f"{file}: is damaged; this training is done again"]
+        assert [str(w.message) for w in reported] == [f"{file}: is damaged; this training is done again"]
         assert not file.exists()
         assert store.load(job) is None
 
@@ -730,10 +730,10 @@ def test_results_of_another_version_are_not_mixed_with_new_ones(
         for method, seed, fold, outcome in plain.outcomes:
             store.save(jobs.Trial(method, seed, fold, BOTH, config), outcome)
         monkeypatch.setattr(Descriptors if part == "descriptors" else METHODS[part], "version", 99)
-        with pytest.warns(EmosegWarning) as told:
+        with pytest.warns(EmosegWarning) as reported:
             store = jobs.TrialStore(work, BOTH, config, "0123456789abcdef")
-        assert len(told) == 1
-        assert re.search(rf"another version \(\w+ {part} \d+, now 99\); it starts again$", str(told[0].message))
+        assert len(reported) == 1
+        assert re.search(rf"another version \(\w+ {part} \d+, now 99\); it starts again$", str(reported[0].message))
         loaded = {method for method in BOTH.methods if store.load(jobs.Trial(method, 0, 0, BOTH, config))}
         assert sorted(loaded) == kept
         if kept:
@@ -876,7 +876,7 @@ def test_the_figure_says_what_the_result_says(noisy: Run, tmp_path: Path) -> Non
         assert f"<!-- {text}" in with_texts or text in with_texts, text
 
 
-def test_a_figure_that_cannot_be_written_is_told_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_that_cannot_be_written_is_reported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"figure.bmp: a figure must end in .png, .svg, .pdf"):
         require_figure(tmp_path / "figure.bmp")
     with pytest.raises(ConfigError, match="its folder does not exist"):

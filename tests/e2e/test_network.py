@@ -1,4 +1,4 @@
-"""Commands speak to no other machine and leave nothing in the user's folders but emoseg's own; told by strace."""
+"""Commands speak to no other machine and leave nothing in the user's folders but emoseg's own; reported by strace."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_networks_and_onnx_runtime_agree_within_rounding(site: Site, analyses: l
     np.testing.assert_allclose(site.outcome.segments, segments, rtol=0, atol=SEGMENT_TOLERANCE)
     np.testing.assert_allclose(site.outcome.song, songs, rtol=0, atol=SONG_TOLERANCE)
     spread = site.outcome.song.max(axis=0) - site.outcome.song.min(axis=0)
-    assert spread.max() > 100 * SONG_TOLERANCE, "the tolerance tells songs apart"
+    assert spread.max() > 100 * SONG_TOLERANCE, "the tolerance is far below the differences between songs"
 
 
 def test_a_song_does_not_depend_on_those_it_is_evaluated_with(site: Site) -> None:

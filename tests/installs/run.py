@@ -176,8 +176,8 @@ def counts(report: Path) -> tuple[int, int, Counter[str]]:
     skips = [skip for case in cases for skip in case.findall("skipped")]
     # If a whole file was skipped, the message does not give the reason, but the text ends with it.
     whole = re.compile(r".*Skipped: (.*)'\)", re.DOTALL)
-    told = [(skip.get("message", ""), whole.fullmatch(skip.text or "")) for skip in skips]
-    skipped = Counter(match[1] if match else message for message, match in told)
+    reported = [(skip.get("message", ""), whole.fullmatch(skip.text or "")) for skip in skips]
+    skipped = Counter(match[1] if match else message for message, match in reported)
     failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
     return len(cases) - failed - skipped.total(), failed, skipped
 

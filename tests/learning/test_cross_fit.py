@@ -113,10 +113,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(uninterrupte
 
 
 def test_the_number_of_workers_changes_nothing(uninterrupted: dict[str, object]) -> None:
-    told: list[int] = []
-    fit = fit_of(workers=2, on_epoch=lambda: told.append(1))
+    reported: list[int] = []
+    fit = fit_of(workers=2, on_epoch=lambda: reported.append(1))
     assert contents(fit) == uninterrupted
-    assert len(told) == TINY.members * TINY.epochs
+    assert len(reported) == TINY.members * TINY.epochs
 
 
 @pytest.mark.parametrize("passes", [3, TINY.epochs, TINY.epochs + 3])
@@ -132,11 +132,11 @@ def test_a_killed_run_goes_on_to_the_same_result(
         return run_epoch(self, epoch)
 
     monkeypatch.setattr(Trainer, "run_epoch", counted)
-    told: list[int] = []
-    fit = fit_of(work=tmp_path, on_epoch=lambda: told.append(1))
+    reported: list[int] = []
+    fit = fit_of(work=tmp_path, on_epoch=lambda: reported.append(1))
     assert contents(fit) == uninterrupted
     assert len(learnt) == TINY.members * TINY.epochs - passes, "finished passes must not be learnt again"
-    assert len(told) == TINY.members * TINY.epochs
+    assert len(reported) == TINY.members * TINY.epochs
 
 
 def test_a_finished_run_is_read_back(tmp_path: Path, uninterrupted: dict[str, object]) -> None:
@@ -246,7 +246,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_at_that_pass(workers: int, 
         fit_of(data, workers=workers)
 
 
-def test_a_guess_that_is_not_finite_is_told_with_its_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guess_that_is_not_finite_is_reported_with_its_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     def guesses(self: SsslTrainer) -> Float64:
         return np.full((len(self.rows), self.classes), np.inf if self.evidence_passes > 1 else 1 / 3)
 
@@ -316,7 +316,7 @@ def test_a_file_of_another_kind_is_no_saved_pass(tmp_path: Path) -> None:
     assert load_passes(None) == ([], [])
 
 
-def test_a_member_never_hears_its_own_part() -> None:
+def test_a_member_is_never_trained_on_its_own_part() -> None:
     data = small_set()
     part = song_folds(data.song_labels(), data.groups, folds=TINY.members, seed=7)[data.song]
     features = data.features["x"].copy()

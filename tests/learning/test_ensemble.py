@@ -1,4 +1,4 @@
-"""The learnt segment model: a mean over networks, the same in PyTorch and in ONNX, and what `learn` makes of it."""
+"""The learnt segment model: a mean over networks, the same in PyTorch and in ONNX, and the result of `learn`."""
 
 from __future__ import annotations
 

@@ -214,12 +214,12 @@ def test_unlabelled_songs_teach_the_song_machine() -> None:
 def test_columns_that_tell_the_labels_count_more_and_deviations_half() -> None:
     rng = np.random.default_rng(11)
     labels = np.arange(400) % 4
-    told = np.where(labels < 2, 1.0, -1.0)
-    x = np.column_stack([told, told + rng.normal(size=400), rng.normal(size=400)])
+    reported = np.where(labels < 2, 1.0, -1.0)
+    x = np.column_stack([reported, reported + rng.normal(size=400), rng.normal(size=400)])
     weight = relevance(x, labels, 4)
     # Shares of 1 and a half, and of chance: 3 / 399.
     np.testing.assert_allclose(weight, [1, 0.5**0.5, 0.09], atol=0.04)
-    assert fit_song_machine(np.column_stack([told, told]), labels, 4, 1.0, SETTINGS).relevance == pytest.approx(
+    assert fit_song_machine(np.column_stack([reported, reported]), labels, 4, 1.0, SETTINGS).relevance == pytest.approx(
         [1, 0.5]
     )
     wrong = np.where(rng.random(400) < 0.4, rng.integers(0, 4, 400), labels)

@@ -118,7 +118,7 @@ def test_whole_songs_are_learnt_from_one_row_each() -> None:
     test = blobs(1)
     predicted = learned.predict({"descriptors": test.features}, test.song)
     assert (predicted.song.argmax(axis=1) == np.arange(60) % 3).mean() > 0.8
-    assert np.array_equal(predicted.segments[0], predicted.segments[5]), "segments of a song are not told apart"
+    assert np.array_equal(predicted.segments[0], predicted.segments[5]), "segments of a song are not reported apart"
     values = np.array([[1.0, 0.0], [3.0, 0.0], [5.0, 2.0]])
     np.testing.assert_allclose(song_summaries(values, np.array([0, 0, 1])), [[2, 0, 1, 0], [5, 2, 0, 0]])
     pictures = np.arange(12.0).reshape(2, 2, 3)  # two segments of two bands and three frames
@@ -131,18 +131,18 @@ def test_a_whole_song_has_the_mean_of_its_segments_soft_labels(monkeypatch: pyte
     data = replace(training_set(blobs(0)), soft=np.full((360, 3), 1 / 3))
     assert data.soft is not None
     data.soft[:3] = (1, 0, 0)
-    heard: list[Float64] = []
+    recorded: list[Float64] = []
 
     def cross_fit(self: Run, songs: TrainingSet, *_: Any, **__: Any) -> None:
         assert songs.soft is not None
-        heard.append(songs.soft)
+        recorded.append(songs.soft)
         raise InterruptedError
 
     monkeypatch.setattr(Run, "cross_fit", cross_fit)
     with pytest.raises(InterruptedError):
         METHODS["whole-song"]().fit(data, Run(QUICK, 0))
-    np.testing.assert_allclose(heard[0][:2], [[2 / 3, 1 / 6, 1 / 6], [1 / 3, 1 / 3, 1 / 3]])
-    assert heard[0].shape == (60, 3)
+    np.testing.assert_allclose(recorded[0][:2], [[2 / 3, 1 / 6, 1 / 6], [1 / 3, 1 / 3, 1 / 3]])
+    assert recorded[0].shape == (60, 3)
 
 
 def test_the_support_vector_machine_learns_songs() -> None:
@@ -321,11 +321,11 @@ def test_co_teaching_learns_from_the_others_small_losses(flipped: Blobs, monkeyp
 
 
 def test_co_teaching_swaps_the_choices(flipped: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each network is taught what the other one picked, not its own choice."""
+    """Each network learns from the segments that the other one selected, not from its own selection."""
     member = with_randomness(trained(CoTeachingTrainer, flipped))
     member.tau = 0.5
     losses: list[torch.Tensor] = []
-    taught: dict[int, float] = {}
+    loss_of: dict[int, float] = {}
     cross_entropy = semisup.soft_cross_entropy
 
     def listen(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -334,7 +334,7 @@ def test_co_teaching_swaps_the_choices(flipped: Blobs, monkeypatch: pytest.Monke
         return loss
 
     def step(which: int, loss: torch.Tensor, progress: float) -> None:
-        taught.setdefault(which, float(loss.detach()))
+        loss_of.setdefault(which, float(loss.detach()))
 
     monkeypatch.setattr(semisup, "soft_cross_entropy", listen)
     monkeypatch.setattr(member, "step", step)
@@ -342,8 +342,8 @@ def test_co_teaching_swaps_the_choices(flipped: Blobs, monkeypatch: pytest.Monke
     half = QUICK.batch // 2
     for which in range(2):
         chosen = torch.argsort(losses[1 - which])[:half]
-        assert taught[which] == pytest.approx(float(losses[which][chosen].mean()))
-        assert taught[which] != pytest.approx(float(losses[which].sort().values[:half].mean()), rel=1e-4)
+        assert loss_of[which] == pytest.approx(float(losses[which][chosen].mean()))
+        assert loss_of[which] != pytest.approx(float(losses[which].sort().values[:half].mean()), rel=1e-4)
 
 
 def test_co_teaching_estimates_the_noise_itself(flipped: Blobs) -> None:
@@ -390,16 +390,16 @@ def test_dividemix_networks_teach_each_other(flipped: Blobs, monkeypatch: pytest
     member = trained(DivideMixTrainer, flipped)
     answers = iter((np.zeros(len(flipped.given)), np.ones(len(flipped.given))))
     monkeypatch.setattr(member, "divide", lambda _: next(answers))
-    heard: dict[int, float] = {}
+    recorded: dict[int, float] = {}
     learn_divided = member.learn_divided
 
     def spy(which: int, clean: np.ndarray[tuple[int], np.dtype[np.float64]], epoch: int) -> float:
-        heard[which] = float(clean.mean())
+        recorded[which] = float(clean.mean())
         return learn_divided(which, clean, epoch)
 
     monkeypatch.setattr(member, "learn_divided", spy)
     member.run_epoch(DIVIDEMIX.warmup_epochs)
-    assert heard == {0: 1.0, 1: 0.0}
+    assert recorded == {0: 1.0, 1: 0.0}
     np.testing.assert_array_equal(member.clean(), 0.5)
 
 

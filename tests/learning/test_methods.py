@@ -53,7 +53,7 @@ def test_the_self_learner_finds_wrong_stretches() -> None:
         assert auroc(data.right, fit.clean) > 0.95
         assert (fit.clean < 0.5).mean() == pytest.approx(0.25, abs=0.06)
         assert ((fit.clean > 0.5) == data.right).mean() > 0.9
-    # Better than the labels that were learnt from, on segments of songs never heard.
+    # Better than the labels that were learnt from, on segments of songs that it was not trained on.
     assert segment_accuracy(runs) > 0.94
 
 
@@ -251,14 +251,14 @@ def test_networks_standardise_by_their_training_rows() -> None:
     np.testing.assert_allclose(bands.numpy(), 0, atol=1e-4)
 
 
-def test_the_convolutional_network_hears_both_the_level_and_the_peak_of_a_segment() -> None:
+def test_the_convolutional_network_receives_both_the_mean_and_the_peak_of_a_segment() -> None:
     pictures, _ = spectrograms()
     network = build_network(pictures, np.arange(90), 3, SMALL.network).eval()
     assert isinstance(network, ConvNet)
-    heard: list[torch.Tensor] = []
-    network.head.register_forward_pre_hook(lambda _, x: heard.append(x[0]))
+    received: list[torch.Tensor] = []
+    network.head.register_forward_pre_hook(lambda _, x: received.append(x[0]))
     network(torch.from_numpy(pictures[:4]))
-    mean, peak = heard[0].detach().reshape(4, 2, -1).unbind(dim=1)
+    mean, peak = received[0].detach().reshape(4, 2, -1).unbind(dim=1)
     assert bool((peak >= mean).all())
     assert float((peak - mean).max()) > 0.1
 

@@ -98,11 +98,11 @@ def test_probabilities_of_0_and_1_are_cut_before_log_odds() -> None:
 @pytest.fixture
 def noisy() -> tuple[Int64, Float64]:
     """Twelve songs with a wrong label, and the first segment of twelve others that is of another label."""
-    given, heard = TRUE.copy(), TRUE.copy()
+    given, predicted = TRUE.copy(), TRUE.copy()
     given[SONG < 12] = (TRUE[SONG < 12] + 1) % 3
     atypical = (SONG >= 12) & (SONG < 24) & (np.arange(len(SONG)) % LENGTH == 0)
-    heard[atypical] = (TRUE[atypical] + 1) % 3
-    return given, predictions(heard)
+    predicted[atypical] = (TRUE[atypical] + 1) % 3
+    return given, predictions(predicted)
 
 
 def test_segments_and_songs_are_weighed_by_the_share_of_the_noise_in_songs(noisy: tuple[Int64, Float64]) -> None:
@@ -275,20 +275,20 @@ def test_deviations_count_by_their_weight() -> None:
 
 def test_the_clearest_unlabelled_songs_join_a_second_round() -> None:
     """Of a small cost, every song that is learnt from is a support vector."""
-    told = np.r_[-1.0, -1.1, -1.2, 1.0, 1.1, 1.2, np.linspace(-0.9, 0.9, 30)]
-    x = np.column_stack([told, np.zeros(36)])
+    reported = np.r_[-1.0, -1.1, -1.2, 1.0, 1.1, 1.2, np.linspace(-0.9, 0.9, 30)]
+    x = np.column_stack([reported, np.zeros(36)])
     labels = np.r_[0, 0, 0, 1, 1, 1, np.full(30, UNLABELLED)]
     machine = fit_song_machine(x, labels, 2, 1e-3, EmosegSettings(guessed_share=0.4))
-    used = np.sort(machine.support[:, 0] / machine.relevance[0]) * told.std() + told.mean()
-    outermost = np.r_[told[:6], told[6:12], told[-6:]]  # 0.4 of the thirty, half of them with each label
+    used = np.sort(machine.support[:, 0] / machine.relevance[0]) * reported.std() + reported.mean()
+    outermost = np.r_[reported[:6], reported[6:12], reported[-6:]]  # 0.4 of the thirty, half of them with each label
     np.testing.assert_allclose(used, np.sort(outermost), atol=1e-5)
     none = fit_song_machine(x, labels, 2, 1e-3, EmosegSettings(guessed_share=0.0))
     assert len(none.support) == 6
 
 
 def test_guessed_songs_have_a_small_weight() -> None:
-    told = np.r_[-1.0, -1.1, 1.0, 1.1, np.linspace(-2, 2, 20)]
-    x = np.column_stack([told, np.zeros(24)])
+    reported = np.r_[-1.0, -1.1, 1.0, 1.1, np.linspace(-2, 2, 20)]
+    x = np.column_stack([reported, np.zeros(24)])
     labels = np.r_[0, 0, 1, 1, np.full(20, UNLABELLED)]
     # While the cost bounds every weight, a song's weight in the machine is its weight in learning times the cost.
     machine = fit_song_machine(x, labels, 2, 1e-3, EmosegSettings(guessed_share=1.0, guessed_weight=0.25))
@@ -335,7 +335,7 @@ def test_a_strong_penalty_holds_the_blend_to_weights_of_one() -> None:
 
 
 def test_the_blend_allows_for_wrong_songs() -> None:
-    """Labels that are wrong in one of five songs make the blend less sure, unless it is told of them."""
+    """Labels that are wrong in one of five songs make the blend less sure, unless it knows of them."""
     rng = np.random.default_rng(7)
     true = rng.integers(0, 3, 400)
     given = np.where(rng.random(400) < 0.2, (true + 1) % 3, true)

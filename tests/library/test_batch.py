@@ -49,7 +49,7 @@ def test_tables_hold_what_the_analyzer_says(music: Path, whole: Path, model: Pat
         for row, segment in zip(own, analysis.segments, strict=True):
             assert (row["start_s"], row["end_s"], row["label"]) == (segment.start_s, segment.end_s, segment.label)
             assert row["arousal"] == pytest.approx(segment.arousal, abs=1e-6)
-    assert len({song["label"] for song in songs}) > 1, "the model tells these songs apart"
+    assert len({song["label"] for song in songs}) > 1, "the model gives these songs different labels"
 
 
 def test_sound_that_is_no_music_has_no_numbers(model: Path, tmp_path: Path) -> None:
@@ -88,10 +88,10 @@ def test_artist_and_title_come_from_the_file(model: Path, tmp_path: Path) -> Non
     soundfile.write(tmp_path / "music" / "b.wav", tone(2), RATE)
     in_process(tmp_path / "music", tmp_path / "out", model)
     songs, _ = tables(tmp_path / "out")
-    told = {song["path"]: (song["artist"], song["title"]) for song in songs}
-    assert told.pop("b.wav") == (None, None)
-    assert set(told.values()) == {("Björk", "Jóga")}
-    assert len(told) == 3
+    reported = {song["path"]: (song["artist"], song["title"]) for song in songs}
+    assert reported.pop("b.wav") == (None, None)
+    assert set(reported.values()) == {("Björk", "Jóga")}
+    assert len(reported) == 3
 
 
 def test_columns_of_labels_that_differ_by_case() -> None:

@@ -54,22 +54,22 @@ PART_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("damage", PART_DAMAGE)
 @pytest.mark.parametrize("table", ["songs", "segments"])
-def test_a_damaged_part_is_told_and_made_again(
+def test_a_damaged_part_is_reported_and_made_again(
     small: Small, model: Path, out: Path, tmp_path: Path, table: str, damage: str
 ) -> None:
     hurt, words = PART_DAMAGE[damage]
     (file,) = (out / table).iterdir()
     hurt(file)
-    told = f"{file}: {words}"
+    reported = f"{file}: {words}"
     with pytest.raises(EmosegError) as refusal:
         read_contents(out).table(table)
-    assert str(refusal.value).startswith(told)
+    assert str(refusal.value).startswith(reported)
     assert str(refusal.value).endswith("; 'emoseg batch' repairs it")
     with pytest.raises(EmosegError) as refusal:
         merge(tmp_path / "merged", [out])
-    assert str(refusal.value).startswith(told)
+    assert str(refusal.value).startswith(reported)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    report = warned(lambda: in_process(small.root, out, model), f"{told}")
+    report = warned(lambda: in_process(small.root, out, model), f"{reported}")
     assert (report.analysed, report.done) == (2, 2)
     if file.is_dir():
         file.rmdir()
@@ -184,10 +184,10 @@ def test_the_command_tells_of_damage_in_one_line(small: Small, model: Path, out:
 
 
 @pytest.mark.parametrize("lost", [Path.unlink, lambda file: file.write_bytes(b"")], ids=["missing", "empty"])
-def test_a_lost_manifest_is_told(small: Small, model: Path, out: Path, lost: Callable[[Path], object]) -> None:
+def test_a_lost_manifest_is_reported(small: Small, model: Path, out: Path, lost: Callable[[Path], object]) -> None:
     lost(out / MANIFEST_FILE)
-    told = f"{out / MANIFEST_FILE}: is missing or empty; the library is made again from the recordings"
-    assert warned(lambda: in_process(small.root, out, model), told).analysed == 2
+    reported = f"{out / MANIFEST_FILE}: is missing or empty; the library is made again from the recordings"
+    assert warned(lambda: in_process(small.root, out, model), reported).analysed == 2
     assert tables(out) == tables(small.library)
     assert len(list(out.rglob("*.parquet"))) == 2, "the files of the lost library are gone"
 
@@ -273,10 +273,10 @@ def test_damaged_rows_are_done_again(
     if damage == "lost":
         report = in_process(small.root, out, model)
     else:
-        told = f"{out / MANIFEST_FILE}: the results of 1 songs in it are damaged"
+        reported = f"{out / MANIFEST_FILE}: the results of 1 songs in it are damaged"
         with pytest.raises(EmosegError, match="the results of 1 songs in it are damaged; 'emoseg batch' repairs it"):
             merge(tmp_path / "merged", [out])
-        report = warned(lambda: in_process(small.root, out, model), told)
+        report = warned(lambda: in_process(small.root, out, model), reported)
     assert (report.analysed, report.done) == (1, 2)
     assert tables(out) == tables(small.library)
 

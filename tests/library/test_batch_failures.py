@@ -235,8 +235,8 @@ def test_failures_csv_holds_no_formulas(model: Path, tmp_path: Path) -> None:
     for name in names:
         (root / name).touch()
     in_process(root, tmp_path / "out", model)
-    told = {row["path"] for row in listed(tmp_path / "out")}
-    assert told == {"'=HYPERLINK(1).mp3", "'+1.mp3", "'-rf.mp3", "'@a.mp3", "a=1.mp3"}
+    reported = {row["path"] for row in listed(tmp_path / "out")}
+    assert reported == {"'=HYPERLINK(1).mp3", "'+1.mp3", "'-rf.mp3", "'@a.mp3", "a=1.mp3"}
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
@@ -287,11 +287,11 @@ def test_analyze_and_batch_find_the_same_recordings(small: Small, model: Path, t
     (root / "itself").symlink_to(root)
     (root / ".hidden.wav").touch()
     (root / "cover.jpg").touch()
-    told = [json.loads(line)["path"] for line in call("analyze", root, "--model", model, "--json").out.splitlines()]
+    reported = [json.loads(line)["path"] for line in call("analyze", root, "--model", model, "--json").out.splitlines()]
     in_process(root, tmp_path / "out", model)
     batched = [str(root / row["path"]) for row in rows(tmp_path / "out", "songs")]
-    assert told == batched
-    assert len(told) == 4
+    assert reported == batched
+    assert len(reported) == 4
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs links")
@@ -311,7 +311,7 @@ def test_a_linked_folder_is_visited_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a path that is too long")
-def test_a_folder_that_cannot_be_listed_is_told_and_loses_nothing(model: Path, removable: Path, call: Call) -> None:
+def test_a_folder_that_cannot_be_listed_is_reported_and_loses_nothing(model: Path, removable: Path, call: Call) -> None:
     root = removable / "music"
     (root / "a").mkdir(parents=True)
     soundfile.write(root / "a" / "x.wav", tone(1, seconds=2), RATE)

@@ -118,11 +118,11 @@ def full_disk_at_every_write(
             try:
                 action()
             except EmosegError as error:
-                told = str(error)
+                reported = str(error)
         if not disk.failed:
             return successes
-        assert "cannot be written: " in told
-        assert "\n" not in told
+        assert "cannot be written: " in reported
+        assert "\n" not in reported
         check()
     raise AssertionError("more writes than anyone expects")
 

@@ -31,7 +31,9 @@ def needs(extra: str, package: str) -> pytest.MarkDecorator:
 
 
 def lacks(extra: str, package: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(find_spec(package) is not None, reason=f"tells that the extra {extra} is missing")
+    return pytest.mark.skipif(
+        find_spec(package) is not None, reason=f"tests the message about the missing extra {extra}"
+    )
 
 
 def run(*args: str | Path) -> str:

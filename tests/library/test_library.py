@@ -276,9 +276,9 @@ def test_answers_in_json_are_finite(out: Path, call: Call) -> None:
         "SELECT 1 / 0 AS a, sqrt(-1) AS b, [1.0, 'nan'::DOUBLE] AS c, {'x': '-inf'::FLOAT} AS d, "
         "0.5::DOUBLE AS e, [[NULL]] AS f, DATE '2020-01-31' AS g, '\x1b[31m' AS h"
     )
-    told = call("library", out, "--sql", question, "--json")
-    assert told.status == 0, told
-    (row,) = json.loads(told.out, parse_constant=pytest.fail)
+    reported = call("library", out, "--sql", question, "--json")
+    assert reported.status == 0, reported
+    (row,) = json.loads(reported.out, parse_constant=pytest.fail)
     assert row == {
         "a": None,
         "b": None,
@@ -349,15 +349,18 @@ def test_a_song_that_the_manifest_does_not_know_is_one_line(tmp_path: Path) -> N
 
 def not_finite() -> list[Analysis]:
     """Return analyses with one number each that is not finite, or will not be as it is stored."""
-    heard = analysis(["Q1", "Q2"], QUADRANTS, 0.9)
-    segment = heard.segments[1]
+    analysed = analysis(["Q1", "Q2"], QUADRANTS, 0.9)
+    segment = analysed.segments[1]
     return [
-        dataclasses.replace(heard, duration_s=math.inf),
-        *(dataclasses.replace(heard, song=dataclasses.replace(heard.song, confidence=x)) for x in (math.nan, 1e39)),
-        dataclasses.replace(heard, song=dataclasses.replace(heard.song, probabilities=(0.5, math.nan, 0.5, 0.0))),
-        dataclasses.replace(heard, song=dataclasses.replace(heard.song, valence=-math.inf)),
+        dataclasses.replace(analysed, duration_s=math.inf),
         *(
-            dataclasses.replace(heard, segments=(heard.segments[0], odd))
+            dataclasses.replace(analysed, song=dataclasses.replace(analysed.song, confidence=x))
+            for x in (math.nan, 1e39)
+        ),
+        dataclasses.replace(analysed, song=dataclasses.replace(analysed.song, probabilities=(0.5, math.nan, 0.5, 0.0))),
+        dataclasses.replace(analysed, song=dataclasses.replace(analysed.song, valence=-math.inf)),
+        *(
+            dataclasses.replace(analysed, segments=(analysed.segments[0], odd))
             for odd in (
                 dataclasses.replace(segment, start_s=math.nan),
                 dataclasses.replace(segment, end_s=math.inf),
@@ -368,10 +371,10 @@ def not_finite() -> list[Analysis]:
     ]
 
 
-@pytest.mark.parametrize("heard", not_finite())
-def test_rows_with_a_number_that_is_not_finite_are_never_made(heard: Analysis) -> None:
+@pytest.mark.parametrize("analysed", not_finite())
+def test_rows_with_a_number_that_is_not_finite_are_never_made(analysed: Analysis) -> None:
     with pytest.raises(AudioError, match=r"^x: the analysis holds a number that is not finite") as refusal:
-        to_rows(heard, path="a", artist=None, title=None, content="c")
+        to_rows(analysed, path="a", artist=None, title=None, content="c")
     assert refusal.value.kind == "nonfinite"
 
 
@@ -527,13 +530,13 @@ def test_the_command_answers(out: Path, tmp_path: Path, call: Call) -> None:
     assert len(json.loads(call("library", out, "--changing", "--json").out)) == 9
     assert len(json.loads(call("library", out, "--like", "sad.mp3", "--count", "4", "--json").out)) == 4
     file = tmp_path / "list.m3u8"
-    told = call("library", out, "--playlist", "sad:happy", "--count", "4", "--out", file)
-    assert told.status == 0
+    reported = call("library", out, "--playlist", "sad:happy", "--count", "4", "--out", file)
+    assert reported.status == 0
     lines = file.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "#EXTM3U"
     assert lines[2] == "/music/sad.mp3"
     assert len(lines) == 9
-    assert len(told.out.splitlines()) == 5
+    assert len(reported.out.splitlines()) == 5
     refused(call("library", out, "--playlist", "sad:happy", "--out", tmp_path / "no" / "x"), "cannot be written")
 
 
@@ -546,7 +549,7 @@ def test_the_command_says_what_is_wrong(out: Path, tmp_path: Path, call: Call, m
     refused(call("library", out), "pip install duckdb")
 
 
-def test_an_unfinished_batch_is_told(tmp_path: Path, call: Call) -> None:
+def test_an_unfinished_batch_is_reported(tmp_path: Path, call: Call) -> None:
     out = make_library(tmp_path / "out", SONGS, finished=False)
     outcome = call("library", out, "--json")
     assert outcome.out == "[]\n"

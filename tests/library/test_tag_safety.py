@@ -120,7 +120,7 @@ def encoded(source: Path, *options: str | Path, **where: Any) -> Any:
 
 @pytest.mark.parametrize("suffix", [".wav", ".aiff"])
 def test_a_recording_that_was_cut_off_is_left_alone(folder: Path, undo: UndoFile, suffix: str) -> None:
-    # Its sound is said to go on, so a tag behind it would be heard.
+    # Its header states more sound, so a tag behind it would be decoded as sound.
     path = folder / f"cut{suffix}"
     soundfile.write(path, tone(1, seconds=3), RATE)
     path.write_bytes(path.read_bytes()[:90_001])
@@ -152,20 +152,20 @@ def test_what_no_decoder_reads_is_left_alone(song: Path, undo: UndoFile, monkeyp
     assert refusal(song, undo) == f"{words}; PyAV reads more formats: pip install av"
 
 
-def test_every_decoder_that_read_the_file_must_hear_the_same(
+def test_every_decoder_that_read_the_file_must_decode_the_same_sound(
     song: Path, undo: UndoFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: dict[bool, dict[str, str]] = {}
-    monkeypatch.setattr("emoseg.tags.sound_digests", lambda path: heard[path == song])
-    heard |= {True: {"soundfile": "1", "pyav": "2"}, False: {"soundfile": "1"}}
+    digests: dict[bool, dict[str, str]] = {}
+    monkeypatch.setattr("emoseg.tags.sound_digests", lambda path: digests[path == song])
+    digests |= {True: {"soundfile": "1", "pyav": "2"}, False: {"soundfile": "1"}}
     assert refusal(song, undo) == "would sound different (pyav); left alone"
-    heard |= {True: {"soundfile": "1"}, False: {"soundfile": "1", "pyav": "2"}}
+    digests |= {True: {"soundfile": "1"}, False: {"soundfile": "1", "pyav": "2"}}
     before = song.read_bytes()
     tag(song, undo)
     assert song.read_bytes() != before
-    # The file without tags is the one that every decoder must hear the same: now it is the copy.
+    # The file without tags is the one that every decoder must decode alike: now it is the copy.
     assert restored(undo) == ["would sound different (pyav); left alone"]
-    heard |= {True: {"soundfile": "1", "pyav": "2"}, False: {"soundfile": "1"}}
+    digests |= {True: {"soundfile": "1", "pyav": "2"}, False: {"soundfile": "1"}}
     assert restored(undo) == ["restored"]
     assert song.read_bytes() == before
 
@@ -243,8 +243,8 @@ def test_special_files_are_one_line(folder: Path, undo: UndoFile) -> None:
     (folder / "linked.mp3").symlink_to("text.txt")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(folder / "socket.mp3"))
-    told = {path.name: refusal(path, undo) for path in (*sorted(folder.iterdir()), folder / "none.mp3")}
-    assert told == {
+    reported = {path.name: refusal(path, undo) for path in (*sorted(folder.iterdir()), folder / "none.mp3")}
+    assert reported == {
         "pipe.mp3": "is not a regular file",
         "folder.mp3": "is a folder, not a file",
         "null.mp3": "is not a regular file",
@@ -395,13 +395,13 @@ def three(song: Path, undo: UndoFile, same_sound: None) -> list[Path]:
 
 @pytest.mark.parametrize("kept", [0, 1, 40, 300, -1])
 @pytest.mark.usefixtures("same_sound")
-def test_a_torn_last_line_is_told_and_costs_nothing(three: list[Path], undo: UndoFile, kept: int) -> None:
+def test_a_torn_last_line_is_reported_and_costs_nothing(three: list[Path], undo: UndoFile, kept: int) -> None:
     first, second, third = lines_of(undo)
     torn = third[: kept if kept >= 0 else len(third) - 2]
     undo.path.write_bytes(first + second + torn)
     outcomes = list(undo_files(undo.path))
-    told = [(f"{undo.path}: line 3 is cut off, so its file was not changed; skipped", True)] if torn else []
-    assert outcomes == [*told, *((f"{path}: restored", True) for path in (three[1], three[0]))]
+    reported = [(f"{undo.path}: line 3 is cut off, so its file was not changed; skipped", True)] if torn else []
+    assert outcomes == [*reported, *((f"{path}: restored", True) for path in (three[1], three[0]))]
 
 
 @pytest.mark.usefixtures("same_sound")
@@ -417,9 +417,9 @@ def test_a_damaged_line_is_a_failure_and_the_others_are_restored(three: list[Pat
         broken = bytearray(lines[1])
         broken[at] ^= 1
         undo.path.write_bytes(lines[0] + bytes(broken) + lines[2])
-        told = list(undo_files(undo.path))
-        assert told[0] == (f"{undo.path}: line 2 was altered or damaged; skipped", False)
-        assert [well for _, well in told[1:]] == [True, True]
+        reported = list(undo_files(undo.path))
+        assert reported[0] == (f"{undo.path}: line 2 was altered or damaged; skipped", False)
+        assert [well for _, well in reported[1:]] == [True, True]
     undo.path.write_bytes(b"\n\nwhat\n" + lines[1])
     assert next(undo_files(undo.path)) == (f"{undo.path}: lines 1 to 3 were altered or damaged; skipped", False)
     assert restored(undo)[-1] == "restored"
@@ -456,15 +456,15 @@ def test_what_is_no_undo_file_is_one_line(tmp_path: Path) -> None:
 def forged(line: bytes, **changes: Any) -> bytes:
     """Return a line with other values and the right checksum."""
 
-    told = json.loads(line)
-    del told["checksum"]
+    reported = json.loads(line)
+    del reported["checksum"]
     for name, value in changes.items():
         *holders, field = name.split("__")
-        holder = told
+        holder = reported
         for part in holders:
             holder = holder[part]
         holder[field] = value
-    start = json.dumps(told).encode()[:-1]
+    start = json.dumps(reported).encode()[:-1]
     return start + f', "checksum": "{checksum(start)}"}}\n'.encode()
 
 
@@ -519,13 +519,15 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.parametrize(("changes", "words"), HOSTILE, ids=lambda value: next(iter(value), "")[:20])
-def test_a_forged_line_is_told_and_skipped(honest: bytes, tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+def test_a_forged_line_is_reported_and_skipped(
+    honest: bytes, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
     file = tmp_path / "undo.jsonl"
     file.write_bytes(forged(honest, **changes))
-    ((told, well),) = undo_files(file)
+    ((reported, well),) = undo_files(file)
     assert not well
-    assert told.startswith(f"{file}: line 1: {words}")
-    assert told.endswith("; skipped")
+    assert reported.startswith(f"{file}: line 1: {words}")
+    assert reported.endswith("; skipped")
 
 
 @on_linux
@@ -544,11 +546,11 @@ def test_lines_that_would_fill_the_memory_do_not(honest: bytes, tmp_path: Path) 
         "for found in read_undo(Path(sys.argv[1])): print(getattr(found, 'words', 'an entry'))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True)
-    told = [line.removeprefix(f"{file}: line ") for line in done.stdout.splitlines()]
-    assert told[:2] == ["6 is cut off, so its file was not changed; skipped", "an entry"]
-    assert told[2].startswith("4: Exceeds the limit (4300 digits)")
-    assert told[3] == "3: path: is not a path; skipped"
-    assert told[4:] == ["2: has too many values; skipped", "1: has too many values; skipped"]
+    reported = [line.removeprefix(f"{file}: line ") for line in done.stdout.splitlines()]
+    assert reported[:2] == ["6 is cut off, so its file was not changed; skipped", "an entry"]
+    assert reported[2].startswith("4: Exceeds the limit (4300 digits)")
+    assert reported[3] == "3: path: is not a path; skipped"
+    assert reported[4:] == ["2: has too many values; skipped", "1: has too many values; skipped"]
 
 
 def aimed(honest: bytes, target: Path, new: bytes) -> bytes:
@@ -562,7 +564,7 @@ def aimed(honest: bytes, target: Path, new: bytes) -> bytes:
 
 def test_an_undo_file_cannot_write_other_files(honest: bytes, folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "undo.jsonl"
-    told = {}
+    reported = {}
     for name in ("secret", "secret.mp3", "song.wav"):
         target = folder / name
         if name == "song.wav":
@@ -576,8 +578,8 @@ def test_an_undo_file_cannot_write_other_files(honest: bytes, folder: Path, tmp_
         ((words, well),) = undo_files(file)
         assert not well
         assert contents(folder) == before
-        told[name] = words.removeprefix(f"{target}: ").partition(" (")[0].partition("; pip install")[0]
-    assert told == {
+        reported[name] = words.removeprefix(f"{target}: ").partition(" (")[0].partition("; pip install")[0]
+    assert reported == {
         "secret": "is not named like a recording, such as .mp3; left alone",
         "secret.mp3": "no decoder reads it, so its sound cannot be compared; left alone",
         "song.wav": "would sound different",

@@ -111,8 +111,8 @@ def read_back(file: Path) -> dict[str, str]:
         capture_output=True,
         stdin=subprocess.DEVNULL,
     )
-    told = json.loads(done.stdout)
-    parts = [told.get("format", {}), *told.get("streams", [])]
+    reported = json.loads(done.stdout)
+    parts = [reported.get("format", {}), *reported.get("streams", [])]
     return {name.upper(): value for part in parts for name, value in part.get("tags", {}).items()}
 
 
@@ -310,8 +310,8 @@ def test_a_crash_between_note_and_file_is_undone_as_nothing(
 
 def test_numbers_are_three_digits_that_sort_as_text() -> None:
     values = [-1.0, -0.98, -0.5, 0.0, 0.5, 1.0]
-    told = [own_fields(SongFacts("Q1", 1.0, v, None, "m"), QUADRANTS)["EMOSEG_VALENCE"] for v in values]
-    assert told == ["000", "001", "025", "050", "075", "100"] == sorted(told)
+    reported = [own_fields(SongFacts("Q1", 1.0, v, None, "m"), QUADRANTS)["EMOSEG_VALENCE"] for v in values]
+    assert reported == ["000", "001", "025", "050", "075", "100"] == sorted(reported)
     assert "EMOSEG_AROUSAL" not in own_fields(SongFacts("Q1", 1.0, 0.1, None, "m"), QUADRANTS)
 
 

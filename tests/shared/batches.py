@@ -66,11 +66,11 @@ class Small:
 
 def warned(action: Callable[[], Any], words: str) -> Any:
     """Return what an action returns that warns once."""
-    with pytest.warns(EmosegWarning) as told:
+    with pytest.warns(EmosegWarning) as reported:
         result = action()
-    assert len(told) == 1
-    assert words in str(told[0].message)
-    assert "\n" not in str(told[0].message)
+    assert len(reported) == 1
+    assert words in str(reported[0].message)
+    assert "\n" not in str(reported[0].message)
     return result
 
 

@@ -166,11 +166,11 @@ def test_hostile_files_are_one_short_line(file: Path, text: str, message: str) -
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
         load_train_config(file)
-    told = str(caught.value)
-    assert message in told
-    assert told.startswith(f"{file}: ")
-    assert "\n" not in told
-    assert len(told) < len(str(file)) + 450
+    reported = str(caught.value)
+    assert message in reported
+    assert reported.startswith(f"{file}: ")
+    assert "\n" not in reported
+    assert len(reported) < len(str(file)) + 450
 
 
 def test_parse_frontends() -> None:

@@ -37,7 +37,7 @@ def test_json_never_holds_what_is_not_finite(number: float) -> None:
         json_text({"confidence": number})
 
 
-def test_only_own_warnings_are_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_own_warnings_are_reported(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     show_own_warnings()
     with warnings.catch_warnings():

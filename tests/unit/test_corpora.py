@@ -143,7 +143,7 @@ def test_fourq_without_metadata_goes_by_song(tmp_path: Path) -> None:
     assert any("artists unknown" in message for message in messages(corpus, "warning"))
 
 
-def test_fourq_audio_without_annotation_is_told(tmp_path: Path) -> None:
+def test_fourq_audio_without_annotation_is_reported(tmp_path: Path) -> None:
     extra = put(make_fourq(tmp_path) / "Q1" / "MT9.mp3")
     corpus = load_corpus(f"4q:{tmp_path}")
     assert len(corpus.songs) == 16
@@ -408,11 +408,11 @@ def test_hostile_tables_are_one_short_line(tmp_path: Path, text: bytes, message:
     table = put(tmp_path / "songs.csv", text)
     with pytest.raises(CorpusError) as caught:
         load_corpus(f"csv:{table}")
-    told = str(caught.value)
-    assert told.startswith(f"{table}: ")
-    assert message in told
-    assert "\n" not in told
-    assert len(told) < len(str(table)) + 500
+    reported = str(caught.value)
+    assert reported.startswith(f"{table}: ")
+    assert message in reported
+    assert "\n" not in reported
+    assert len(reported) < len(str(table)) + 500
 
 
 def test_a_million_empty_lines_are_none(tmp_path: Path) -> None:
@@ -433,7 +433,7 @@ def test_a_table_that_is_too_large_or_no_file_is_not_read(tmp_path: Path, monkey
 
 
 def test_paths_of_all_kinds_in_a_table(tmp_path: Path) -> None:
-    """Some lead out of the table's folder, which is allowed; some are no recordings; each is told."""
+    """Some lead out of the table's folder, which is allowed; some are no recordings; each is reported."""
     outside = put(tmp_path / "outside" / "o.wav")
     here = tmp_path / "here"
     os.mkfifo(tmp_path / "pipe.wav")
@@ -457,8 +457,8 @@ def test_paths_of_all_kinds_in_a_table(tmp_path: Path) -> None:
     assert f"{table}: row 4 {what}: {here}/../pipe.wav: is not a regular file" in errors
     assert f"{table}: row 5 {what}: {here}/../outside: is a folder, not a file" in errors
     assert f"{table}: row 6 gives a label to a missing file: {here / ('n' * 300)}.wav" in errors
-    told = f"{table}: row 7: the path has unprintable characters: '\\x1b[31mred.wav'"
-    assert told in messages(corpus, "warning")
+    reported = f"{table}: row 7: the path has unprintable characters: '\\x1b[31mred.wav'"
+    assert reported in messages(corpus, "warning")
     assert len(errors) == 4, "and one for the file that two rows name"
 
 
@@ -469,7 +469,7 @@ def test_a_user_that_is_not_there_is_one_line() -> None:
         load_corpus(f"folder:/{'x' * 5000}")
 
 
-def test_a_link_to_nowhere_is_told_by_reading_it(tmp_path: Path) -> None:
+def test_a_link_to_nowhere_is_reported_by_reading_it(tmp_path: Path) -> None:
     root = make_folder(tmp_path)
     (root / "happy" / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
     report = check_corpus(load_corpus(f"folder:{root}"), cache=tmp_path / "cache", workers=1, quiet=True)
@@ -646,7 +646,7 @@ def test_check_by_two_processes_says_the_same(tmp_path: Path) -> None:
     assert len(one.unreadable) == 4
 
 
-def test_labels_that_differ_in_capitals_only_are_told(tmp_path: Path) -> None:
+def test_labels_that_differ_in_capitals_only_are_reported(tmp_path: Path) -> None:
     text = (make_csv(tmp_path)).read_bytes().replace(b"1.wav,sad", b"1.wav,Sad")
     corpus = load_corpus(f"csv:{put(tmp_path / 'songs.csv', text)}").require_usable()
     assert corpus.counts() == {"Sad": 1, "happy": 4, "sad": 3}

@@ -72,7 +72,7 @@ def test_detection_without_wrong_labels_has_no_ranking() -> None:
 
 
 def test_detection_intervals_come_from_songs_not_segments() -> None:
-    """Copies of all segments of a song tell nothing new: the interval must not shrink."""
+    """Copies of all segments of a song contain no new information: the interval must not shrink."""
     rng = np.random.default_rng(0)
     song = np.repeat(np.arange(30), 4)
     true = (rng.random(120) < 0.3).astype(int)
@@ -116,7 +116,7 @@ def test_clips_are_ranked_as_a_whole_and_within_their_song() -> None:
 
 
 def test_clips_of_one_song_are_drawn_together() -> None:
-    """Five copies of every clip in the same song tell nothing new; as songs of their own they seem to."""
+    """Five copies of every clip in the same song contain no new information; as songs of their own they seem to."""
     rng = np.random.default_rng(1)
     wrong = (rng.random(40) < 0.4).astype(int)
     clean = rng.normal(0.6 - 0.15 * wrong, 0.2)

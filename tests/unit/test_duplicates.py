@@ -195,9 +195,9 @@ def test_a_damaged_table_of_readings_is_replaced(tmp_path: Path, damage: Callabl
     first = check_corpus(corpus, cache=cache, workers=1, quiet=True)
     file = cache / "readings.sqlite"
     damage(file)
-    with pytest.warns(EmosegWarning) as told:
+    with pytest.warns(EmosegWarning) as reported:
         assert check_corpus(corpus, cache=cache, workers=1, quiet=True) == first
-    [line] = {str(warning.message) for warning in told}
+    [line] = {str(warning.message) for warning in reported}
     assert line.startswith(f"{file}: is damaged (")
     assert line.endswith("it is replaced, and recordings are read again")
     with closing(sqlite3.connect(file)) as table:
@@ -284,7 +284,7 @@ def test_a_table_of_readings_that_is_no_file(tmp_path: Path) -> None:
         check_corpus(corpus, cache=tmp_path / "file", workers=1, quiet=True)
 
 
-def test_a_recording_that_changes_while_it_is_read_is_told(
+def test_a_recording_that_changes_while_it_is_read_is_reported(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_folder(tmp_path)
@@ -316,7 +316,7 @@ def test_processes_read_the_same_as_one(tmp_path: Path) -> None:
     assert one.unreadable == ("b/5.wav",)
 
 
-def test_a_recording_that_is_cut_off_is_told(tmp_path: Path, cache: Path) -> None:
+def test_a_recording_that_is_cut_off_is_reported(tmp_path: Path, cache: Path) -> None:
     root = make_pmemo(tmp_path)  # two seconds each, as its metadata says
     for i, clip in enumerate(sorted((root / "chorus").iterdir())):
         put(clip, wav(2.0 if i else 1.0, seed=i))
@@ -356,7 +356,7 @@ def test_the_one_real_duplicate_in_4q_and_no_false_alarm(tmp_path: Path) -> None
 
 
 def test_a_fault_of_each_kind_in_one_folder(tmp_path: Path, cache: Path) -> None:
-    """The summary is true: what is counted, left out and told adds up to what is there."""
+    """The summary is true: what is counted, left out and reported adds up to what is there."""
     root = make_fourq(tmp_path)
     clips = sorted(root.rglob("*.mp3"))
     for i, clip in enumerate(clips):

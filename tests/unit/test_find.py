@@ -1,4 +1,4 @@
-"""One walker for all commands: every recording once, whatever links there are, and what cannot be listed is told."""
+"""The walker of all commands finds every recording once, follows links, and reports folders that it cannot list."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_links_of_all_kinds(tmp_path: Path) -> None:
     assert scan.unlisted == {}
 
 
-def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "open/1.mp3", "closed/2.mp3")
     close(monkeypatch, "closed")
     scan = scan_folder(tmp_path)

@@ -1,4 +1,4 @@
-"""Published layouts, quirk by quirk, and what loaders make of damaged tables: all told, nothing skipped in silence."""
+"""Published layouts, quirk by quirk, and how loaders treat damaged tables: every problem is reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from emoseg.corpora.tables import number
 from emoseg.errors import ConfigError, CorpusError
 
 
-def told(corpus: Corpus, *parts: str) -> str:
+def reported(corpus: Corpus, *parts: str) -> str:
     """Return the severity of the one problem that holds all parts."""
     found = [p.severity for p in corpus.problems if all(part in p.message for part in parts)]
     assert len(found) == 1, corpus.problems
@@ -71,7 +71,7 @@ def test_pmemo(tmp_path: Path) -> None:
     # High valence is (.2 - .5) / .2 = -1.5 standard deviations away, high arousal (.8 - .5) / .1 = 3.
     assert song.soft == pytest.approx((0.0667, 0.9319, 0.0013, 0.0001), abs=1e-4)
     assert corpus.published_counts == {"Q1": 505, "Q2": 73, "Q3": 132, "Q4": 57}
-    assert told(corpus, "1 of 17 songs are not rated (99)") == "warning"
+    assert reported(corpus, "1 of 17 songs are not rated (99)") == "warning"
     assert "valence from 0.5 up, arousal from 0.5 up (the scale's middle)" in corpus.space.rule
 
 
@@ -111,7 +111,9 @@ def test_deam_with_one_of_its_two_tables(tmp_path: Path, name: str) -> None:
     [table] = make_deam(tmp_path).glob(f"annotations/*/song_level/*_songs_{name}.csv")
     table.unlink()
     corpus = load_corpus(f"deam:{tmp_path}")
-    assert told(corpus, "song_level: 1 of the two tables static_annotations_averaged_songs_*.csv exist") == "warning"
+    assert (
+        reported(corpus, "song_level: 1 of the two tables static_annotations_averaged_songs_*.csv exist") == "warning"
+    )
     assert len(corpus.songs) == {"1_2000": 4, "2000_2058": 12}[name]
     assert len(corpus.unannotated) == 16 - len(corpus.songs)
 
@@ -139,8 +141,8 @@ def test_emopia_without_audio_still_has_its_labels(tmp_path: Path) -> None:
         put(tmp_path / "midis" / f"{name}.mid")
     corpus = load_corpus(f"emopia:{tmp_path}")
     assert len(corpus.without_audio) == len(EMOPIA)
-    assert told(corpus, "no labelled song with audio found") == "error"
-    assert told(corpus, "no train.csv, val.csv, test.csv: official parts are not all known") == "warning"
+    assert reported(corpus, "no labelled song with audio found") == "error"
+    assert reported(corpus, "no train.csv, val.csv, test.csv: official parts are not all known") == "warning"
 
 
 def test_audio_may_lie_elsewhere(tmp_path: Path) -> None:
@@ -172,10 +174,10 @@ def test_vgmidi_tells_listeners_it_cannot_use(tmp_path: Path) -> None:
     del found["pieces"]["piece3"]["midi"]
     table.write_text(json.dumps(found))
     corpus = load_corpus(f"vgmidi:{tmp_path}")
-    assert told(corpus, "piece0_0: 7 and 8 values for 8 measures; this listener is left out") == "error"
-    assert told(corpus, "piece1_1: a value lies outside the scale") == "error"
-    assert told(corpus, "1 annotations are about pieces that it does not list (piece77)") == "warning"
-    assert told(corpus, "piece3: 'midi'; it is left out") == "error"
+    assert reported(corpus, "piece0_0: 7 and 8 values for 8 measures; this listener is left out") == "error"
+    assert reported(corpus, "piece1_1: a value lies outside the scale") == "error"
+    assert reported(corpus, "1 annotations are about pieces that it does not list (piece77)") == "warning"
+    assert reported(corpus, "piece3: 'midi'; it is left out") == "error"
     assert len(corpus.songs) == 7
 
 
@@ -194,7 +196,7 @@ def test_moodtheme_leaves_out_what_has_no_quadrant_and_counts_it(tmp_path: Path)
     corpus = load_corpus(f"mtg-moodtheme:{tmp_path}")
     reason = "no mood of a quadrant, or as many of two quadrants"
     assert corpus.excluded == {reason: ("track_0000000", "track_0000001")}
-    assert told(corpus, f"2 of 12 tracks are left out: {reason} (track_0000000, track_0000001)") == "warning"
+    assert reported(corpus, f"2 of 12 tracks are left out: {reason} (track_0000000, track_0000001)") == "warning"
     assert corpus.songs[8].soft == pytest.approx((0, 1 / 3, 2 / 3, 0))
     assert corpus.unannotated == ()
 
@@ -267,7 +269,7 @@ def test_songs_near_an_axis_are_left_out_and_named(tmp_path: Path) -> None:
     corpus = load_corpus(f"emomusic:{root}", CorpusOptions(margin=0.1))  # .1 of half the scale is .4
     assert labels(corpus) == {"3": "Q1", "4": "Q3"}
     assert corpus.excluded["within 0.1 of an axis"] == ("2", "5")
-    assert told(corpus, "2 of 4 songs are rated within 0.1 of an axis and are left out (2, 5)") == "warning"
+    assert reported(corpus, "2 of 4 songs are rated within 0.1 of an axis and are left out (2, 5)") == "warning"
     alone = load_corpus(f"emomusic:{root}", CorpusOptions(margin=0.1, space="valence"))
     assert labels(alone) == {"3": "high valence", "4": "low valence", "5": "high valence"}
 
@@ -299,7 +301,7 @@ def test_an_official_part(tmp_path: Path) -> None:
     root = make_emomusic(tmp_path)
     corpus = load_corpus(f"emomusic:{root}", CorpusOptions(split="evaluation"))
     assert [song.id for song in corpus.songs] == ["14", "15", "16", "17"]
-    assert told(corpus, "12 of 16 songs are not in evaluation and are left out") == "warning"
+    assert reported(corpus, "12 of 16 songs are not in evaluation and are left out") == "warning"
     assert len(load_corpus(f"emomusic:{root}", CorpusOptions(split="development+evaluation")).songs) == 16
     with pytest.raises(CorpusError, match="no part 'test'; its parts are development, evaluation"):
         load_corpus(f"emomusic:{root}", CorpusOptions(split="test"))
@@ -307,16 +309,16 @@ def test_an_official_part(tmp_path: Path) -> None:
         load_corpus(f"csv:{make_csv(tmp_path / 'mine')}", CorpusOptions(split="test"))
 
 
-def test_parts_that_share_artists_are_told(tmp_path: Path) -> None:
+def test_parts_that_share_artists_are_reported(tmp_path: Path) -> None:
     corpus = load_corpus(f"emomusic:{make_emomusic(tmp_path)}")  # artists 0 to 5, three songs each; 12 to 15 is a part
     assert not [p for p in corpus.problems if "share an artist" in p.message]
     edit(tmp_path / "annotations" / "songs_info.csv", "Artist 5", "Artist 0")
     corpus = load_corpus(f"emomusic:{tmp_path}")
-    assert told(corpus, "1 of 4 songs of the official part 'evaluation' share an artist") == "warning"
+    assert reported(corpus, "1 of 4 songs of the official part 'evaluation' share an artist") == "warning"
 
 
 @pytest.mark.parametrize("name", ["4q", "pmemo", "emomusic", "vgmidi", "deam", "mtg-moodtheme"])
-def test_the_wrong_level_of_a_folder_is_told_with_the_right_one(name: str, tmp_path: Path) -> None:
+def test_the_wrong_level_of_a_folder_is_reported_with_the_right_one(name: str, tmp_path: Path) -> None:
     root = tmp_path / "sets" / "one"
     BUILDERS[name](root)
     inside = next(path for path in sorted(root.iterdir()) if path.is_dir())
@@ -361,9 +363,9 @@ def test_a_rating_that_is_none_is_an_error_and_the_rest_goes_on(
 ) -> None:
     edit(make_pmemo(tmp_path) / "annotations" / "static_annotations.csv", old, new)
     corpus = load_corpus(f"pmemo:{tmp_path}")
-    assert told(corpus, message) == "error"
+    assert reported(corpus, message) == "error"
     assert len(corpus.songs) == 15
-    assert told(corpus, "2.mp3: has no annotation and is left out") == "warning"
+    assert reported(corpus, "2.mp3: has no annotation and is left out") == "warning"
     with pytest.raises(CorpusError, match=r"static_annotations\.csv|annotated more than once"):
         corpus.require_usable()
 
@@ -373,16 +375,16 @@ def test_a_table_that_is_not_needed_may_be_away(tmp_path: Path, table: str) -> N
     (make_pmemo(tmp_path) / "annotations" / table).unlink()
     corpus = load_corpus(f"pmemo:{tmp_path}").require_usable()
     assert len(corpus.songs) == 16
-    assert told(corpus, f"{table}: is not there") == "warning"
+    assert reported(corpus, f"{table}: is not there") == "warning"
 
 
-def test_a_moment_that_is_no_number_is_told(tmp_path: Path) -> None:
+def test_a_moment_that_is_no_number_is_reported(tmp_path: Path) -> None:
     edit(make_pmemo(tmp_path) / "annotations" / "dynamic_annotations.csv", "2,16.0,0.8,0.8", "2,16.0,0.8,x")
     corpus = load_corpus(f"pmemo:{tmp_path}")
-    assert told(corpus, "row 3, song 2: Valence(mean): 'x' is not a number") == "error"
+    assert reported(corpus, "row 3, song 2: Valence(mean): 'x' is not a number") == "error"
     edit(make_emomusic(tmp_path / "e") / "annotations" / "valence_cont_average.csv", "2,0.6,0.6", "2,0.6,1.6")
     corpus = load_corpus(f"emomusic:{tmp_path / 'e'}")
-    assert told(corpus, "song 2: sample_15500ms: 1.6 lies outside the scale from -1 to 1") == "error"
+    assert reported(corpus, "song 2: sample_15500ms: 1.6 lies outside the scale from -1 to 1") == "error"
 
 
 def test_ratings_over_time_that_contradict_or_belong_to_no_song(tmp_path: Path) -> None:
@@ -392,11 +394,11 @@ def test_ratings_over_time_that_contradict_or_belong_to_no_song(tmp_path: Path) 
     table.write_text(f"{text}2,15.5,0.8,0.8\n88,15.5,0.8,0.8\n")  # a copy of a row says nothing new
     corpus = load_corpus(f"pmemo:{tmp_path}").require_usable()
     assert [s.over_time for s in corpus.songs] == [s.over_time for s in want.songs]
-    assert told(corpus, "songs rated over time but not as a whole, which are not used: 1 (88)") == "warning"
+    assert reported(corpus, "songs rated over time but not as a whole, which are not used: 1 (88)") == "warning"
     table.write_text(f"{text}2,15.5,0.3,0.8\n")
     corpus = load_corpus(f"pmemo:{tmp_path}")
     end = len(text.splitlines()) + 1
-    assert told(corpus, f"row {end}, song 2: has another rating at 15.5 s before; the row is left out") == "error"
+    assert reported(corpus, f"row {end}, song 2: has another rating at 15.5 s before; the row is left out") == "error"
     assert [s.over_time for s in corpus.songs] == [s.over_time for s in want.songs]
 
 
@@ -408,10 +410,10 @@ def test_songs_that_one_table_has_and_another_has_not(tmp_path: Path, make: Call
     edit(valence, "\n3,", "\n30003,")
     corpus = load_corpus(f"{corpus_name(make)}:{tmp_path}").require_usable()
     lone = "songs rated on one axis only, whose ratings over time are not used: 2 (3, 30003)"
-    assert told(corpus, f"{valence}: {lone}") == "warning"
+    assert reported(corpus, f"{valence}: {lone}") == "warning"
     edit(arousal, "\n3,", "\n30003,")
     corpus = load_corpus(f"{corpus_name(make)}:{tmp_path}").require_usable()
-    assert told(corpus, f"{valence}: songs rated over time but not as a whole", "1 (30003)") == "warning"
+    assert reported(corpus, f"{valence}: songs rated over time but not as a whole", "1 (30003)") == "warning"
 
 
 def corpus_name(make: Callable[[Path], Path]) -> str:
@@ -426,10 +428,10 @@ def test_a_song_without_label_and_a_label_without_song(tmp_path: Path) -> None:
     edit(root / "train.csv", f"{EMOPIA[1]},Q1", f"{EMOPIA[1]},Q4")
     corpus = load_corpus(f"emopia:{root}")
     assert corpus.excluded["no audio"] == (EMOPIA[0],)
-    assert told(corpus, "1 of 25 annotated songs have no audio") == "warning"
-    assert told(corpus, "notes.flac: has no annotation and is left out") == "warning"
-    assert told(corpus, "1 of 25 clips are in no official part (Q1_other_0)") == "warning"
-    assert told(corpus, f"train.csv: {EMOPIA[1]} has the label 'Q4', not Q1") == "error"
+    assert reported(corpus, "1 of 25 annotated songs have no audio") == "warning"
+    assert reported(corpus, "notes.flac: has no annotation and is left out") == "warning"
+    assert reported(corpus, "1 of 25 clips are in no official part (Q1_other_0)") == "warning"
+    assert reported(corpus, f"train.csv: {EMOPIA[1]} has the label 'Q4', not Q1") == "error"
 
 
 def test_many_recordings_without_annotation_are_counted(tmp_path: Path) -> None:
@@ -438,7 +440,8 @@ def test_many_recordings_without_annotation_are_counted(tmp_path: Path) -> None:
         put(root / "chorus" / f"x{i:02d}.mp3")
     corpus = load_corpus(f"pmemo:{root}")
     assert (
-        told(corpus, "20 recordings have no annotation and are left out (x00.mp3, x01.mp3, x02.mp3, ...)") == "warning"
+        reported(corpus, "20 recordings have no annotation and are left out (x00.mp3, x01.mp3, x02.mp3, ...)")
+        == "warning"
     )
     assert len(corpus.unannotated) == 20
 
@@ -472,7 +475,7 @@ def test_vgmidi_json_made_to_do_harm(tmp_path: Path, text: str) -> None:
         ({"midi": None}, "piece0: "),
     ],
 )
-def test_vgmidi_pieces_of_no_length_are_told(tmp_path: Path, about: dict[str, object], message: str) -> None:
+def test_vgmidi_pieces_of_no_length_are_reported(tmp_path: Path, about: dict[str, object], message: str) -> None:
     table = make_vgmidi(tmp_path) / "labelled" / "annotations" / "vgmidi_raw_1.json"
     content = json.loads(table.read_text())
     content["pieces"]["piece0"] |= about
@@ -482,15 +485,15 @@ def test_vgmidi_pieces_of_no_length_are_told(tmp_path: Path, about: dict[str, ob
     assert "Game_0" not in labels(corpus)
 
 
-def test_vgmidi_values_that_no_number_holds_are_told(tmp_path: Path) -> None:
+def test_vgmidi_values_that_no_number_holds_are_reported(tmp_path: Path) -> None:
     table = make_vgmidi(tmp_path) / "labelled" / "annotations" / "vgmidi_raw_1.json"
     content = json.loads(table.read_text())
     content["annotations"]["piece0_0"]["valence"][3] = 10**400
     content["annotations"]["piece0_1"]["valence"][3] = float("nan")
     table.write_text(json.dumps(content))
     corpus = load_corpus(f"vgmidi:{tmp_path}")
-    assert told(corpus, "piece0_0: int too large to convert to float; this listener is left out") == "error"
-    assert told(corpus, "piece0_1: a value lies outside the scale") == "error"
+    assert reported(corpus, "piece0_0: int too large to convert to float; this listener is left out") == "error"
+    assert reported(corpus, "piece0_1: a value lies outside the scale") == "error"
     assert "Game_0" in labels(corpus)
 
 
@@ -502,10 +505,10 @@ def test_vgmidi_that_is_a_pipe(tmp_path: Path) -> None:
         load_corpus(f"vgmidi:{tmp_path}")
 
 
-def test_moments_beyond_a_day_are_told(tmp_path: Path) -> None:
+def test_moments_beyond_a_day_are_reported(tmp_path: Path) -> None:
     edit(make_pmemo(tmp_path / "p") / "annotations" / "dynamic_annotations.csv", "2,16.0,0.8,0.8", "2,1e300,0.8,0.8")
     corpus = load_corpus(f"pmemo:{tmp_path / 'p'}")
-    assert told(corpus, "song 2: the time 1e+300 s is not from 0 to 86400; the row is left out") == "error"
+    assert reported(corpus, "song 2: the time 1e+300 s is not from 0 to 86400; the row is left out") == "error"
     root = make_emomusic(tmp_path / "e")
     table = root / "annotations" / "valence_cont_average.csv"
     edit(table, "sample_15500ms", f"sample_{'9' * 400}ms")
@@ -552,7 +555,7 @@ def test_real_ratings(name: str, folder: str, audio: int, annotated: int) -> Non
 @pytest.mark.data
 def test_real_parts_share_artists() -> None:
     corpus = load_corpus(f"emomusic:{data('emomusic')}")
-    assert told(corpus, "65 of 125 songs of the official part 'evaluation' share an artist") == "warning"
+    assert reported(corpus, "65 of 125 songs of the official part 'evaluation' share an artist") == "warning"
 
 
 @pytest.mark.data

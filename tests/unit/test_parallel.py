@@ -113,7 +113,7 @@ print(sorted(run_parallel(["ab", "cd"], Start(operator.itemgetter, (0,)), worker
 """
 
 
-def test_a_script_without_a_guard_is_told_why_it_fails(tmp_path: Path) -> None:
+def test_a_script_without_a_guard_gets_the_reason_of_its_failure(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)

@@ -125,7 +125,7 @@ def test_speech_is_speech(pitch_hz: float, rate: int) -> None:
     assert set(kinds(speech(18, rate=rate, pitch_hz=pitch_hz, seed=1), rate)) == {"speech"}
 
 
-def test_speech_is_told_from_the_music_that_follows_and_at_a_finer_hop() -> None:
+def test_speech_is_distinguished_from_the_music_that_follows_and_at_a_finer_hop() -> None:
     song, _ = compose(np.random.default_rng(4), label="Q1", duration_s=18)
     sound = np.concatenate([speech(18), song])
     found = kinds(sound)

@@ -221,9 +221,9 @@ def test_a_damaged_file_is_reported_and_computed_again(
     for file in spectrograms:
         file.write_bytes(damage(file.read_bytes()))
     decoded.clear()
-    with pytest.warns(EmosegWarning) as told:
+    with pytest.warns(EmosegWarning) as reported:
         assert same(load(paths, cache), first)
-    assert sorted(str(w.message) for w in told) == sorted(
+    assert sorted(str(w.message) for w in reported) == sorted(
         f"{f}: is damaged; it is computed again" for f in spectrograms
     )
     assert len(decoded) == 3
@@ -393,7 +393,7 @@ def test_a_full_disk_is_one_line(paths: list[Path], cache: Path, monkeypatch: py
         load(paths, cache)
 
 
-def test_failures_are_told_and_stop_nothing(paths: list[Path], cache: Path, tmp_path: Path) -> None:
+def test_failures_are_reported_and_stop_nothing(paths: list[Path], cache: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_bytes(b"not sound")
     short = song(tmp_path / "short.wav", seed=1, seconds=0.2)
     absent = tmp_path / "absent.wav"
@@ -413,7 +413,7 @@ def test_nothing_usable_is_an_error_with_the_first_cause(cache: Path, tmp_path: 
         load([], cache)
 
 
-def test_settings_that_do_not_fit_are_told_before_any_decoding(
+def test_settings_that_do_not_fit_are_reported_before_any_decoding(
     paths: list[Path], cache: Path, decoded: list[str]
 ) -> None:
     with pytest.raises(ConfigError, match="fmax_hz"):

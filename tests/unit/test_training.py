@@ -1,4 +1,4 @@
-"""What goes into a model card from files of a user's, and what a training tells of itself."""
+"""What goes into a model card from files of a user's, and what training reports about itself."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_result_file_of_something_else_is_one_line(
     ],
     ids=["deep", "cut", "empty", "not UTF-8", "long number"],
 )
-def test_a_damaged_result_file_is_told_before_anything_is_read(
+def test_a_damaged_result_file_is_reported_before_anything_is_read(
     tmp_path: Path, corpus: Corpus, content: bytes, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("emoseg.training.load_segments", lambda *_, **__: pytest.fail("sound was read"))

@@ -1,4 +1,4 @@
-"""The folder of an unfinished run: one process at a time, one run at a time, and damage is told and begun anew."""
+"""The folder of an unfinished run admits one process and one run at a time; if it is damaged, the run starts again."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_what_was_kept_stays_for_the_same_settings_alone(folder: Path) -> None:
         assert not list(folder.glob(".emoseg-*"))
         with pytest.raises(ConfigError) as caught:
             claim(folder, OTHER, what="run")
-    told = "holds an unfinished run with other settings or songs; delete it or change --out"
-    assert str(caught.value) == f"{folder}: {told}"
+    reported = "holds an unfinished run with other settings or songs; delete it or change --out"
+    assert str(caught.value) == f"{folder}: {reported}"
     assert kept.read_text() == "learnt"
 
 
@@ -90,15 +90,15 @@ def _folder(marker: Path) -> None:
     ],
     ids=["folder", "pipe", "empty", "not text", "other text", "too long", "link to nowhere"],
 )
-def test_a_damaged_note_is_told_and_the_run_begins_anew(folder: Path, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_note_is_reported_and_the_run_begins_anew(folder: Path, damage: Callable[[Path], object]) -> None:
     kept = done(folder)
     marker = folder / "settings"
     marker.unlink()
     damage(marker)
     with unfinished(folder):
-        with pytest.warns(EmosegWarning) as told:
+        with pytest.warns(EmosegWarning) as reported:
             claim(folder, SETTINGS, what="run")
-        assert [str(w.message) for w in told] == [f"{marker}: is damaged; the unfinished run starts again"]
+        assert [str(w.message) for w in reported] == [f"{marker}: is damaged; the unfinished run starts again"]
         assert marker.read_text() == SETTINGS
         assert not kept.exists()
         claim(folder, SETTINGS, what="run")
@@ -120,11 +120,11 @@ def test_results_of_another_version_are_removed_with_one_clear_line(folder: Path
         kept.write_text("learnt")
         claim(folder, SETTINGS, what="run", versions={"emoseg": "1.0", "frontend a": 3, "frontend b": 1})
         assert kept.exists()
-        with pytest.warns(EmosegWarning) as told:
+        with pytest.warns(EmosegWarning) as reported:
             claim(folder, SETTINGS, what="run", versions={"emoseg": "1.1", "frontend a": 4, "method c": 1})
         changes = "emoseg 1.0, now 1.1, frontend a 3, now 4, frontend b 1, now unknown, method c unknown, now 1"
         line = f"{folder}: the unfinished run was started with another version ({changes}); it starts again"
-        assert [str(w.message) for w in told] == [line]
+        assert [str(w.message) for w in reported] == [line]
         assert not kept.exists()
         kept.write_text("learnt again")
         claim(folder, SETTINGS, what="run", versions={"emoseg": "1.1", "frontend a": 4, "method c": 1})

@@ -393,7 +393,7 @@ def _lab(colour: str, vision: str) -> np.ndarray:
 @pytest.mark.parametrize("vision", sorted(VISIONS))
 @pytest.mark.parametrize("page", ["light", "dark"])
 @pytest.mark.parametrize(("labels", "least"), [(QUADRANTS.labels, 20.0), (tuple("abcdefgh"), 13.0)])
-def test_colours_can_be_told_apart(labels: tuple[str, ...], least: float, page: str, vision: str) -> None:
+def test_colours_can_be_distinguished(labels: tuple[str, ...], least: float, page: str, vision: str) -> None:
     colours = [_lab(getattr(swatch, page), vision) for swatch in appearance.swatches(labels)]
     assert min(float(np.linalg.norm(a - b)) for a, b in combinations(colours, 2)) > least
 

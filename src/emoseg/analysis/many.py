@@ -105,7 +105,7 @@ def analysis_or_failure(
         return analyzer.analyze(source, sample_rate_hz=sample_rate_hz, on_progress=on_progress)
     except ModelError:
         raise
-    except Exception as error:  # whatever a recording does to a library
+    except Exception as error:  # libraries may raise anything on a damaged recording
         return _failure(source_name(source), error)
 
 

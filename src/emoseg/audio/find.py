@@ -23,7 +23,7 @@ AUDIO_SUFFIXES: frozenset[str] = frozenset((
     ".mp2", ".mp3", ".mpc", ".oga", ".ogg", ".opus", ".snd", ".tta", ".w64", ".wav", ".wave", ".wma", ".wv",
 ))
 # fmt: on
-"""Suffixes of recordings, in lower case; files are recognised whatever the case of their suffix."""
+"""Suffixes of recordings, in lower case. The case of a file's suffix does not matter."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +153,13 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # such as a link to itself; if it has the name of a recording, analysing it says so
+    except OSError:  # such as a link to itself; if it has the name of a recording, analysis reports it
         return False
 
 
 def _found(path: str, entry: os.DirEntry[str]) -> FoundFile:
     try:
         status = entry.stat()
-    except OSError:  # a link to nothing; analysing it says so
+    except OSError:  # a link to nothing; analysis reports it
         return FoundFile(path, 0, 0)
     return FoundFile(path, status.st_size, modified_ns(status))

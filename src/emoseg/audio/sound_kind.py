@@ -177,8 +177,8 @@ def _is_noise(power: Float64, persistence: float) -> bool:
     if persistence >= _NOISE_PERSISTENCE:
         return False
     bands = np.stack([part.mean(axis=1) for part in np.array_split(power, 6, axis=1)], axis=1)
-    heard = bands.mean(axis=0) > 1e-5 * bands.mean()
-    spread = np.median((10 * np.log10(bands + _TINY)).std(axis=0)[heard])
+    audible = bands.mean(axis=0) > 1e-5 * bands.mean()
+    spread = np.median((10 * np.log10(bands + _TINY)).std(axis=0)[audible])
     if spread >= _NOISE_LEVEL_SPREAD_DB:
         return False
     long_term = 10 * np.log10(power.mean(axis=0) + _TINY)

@@ -142,7 +142,7 @@ def _error(a: Words, b: Words, shift: int) -> float:
 
 
 def _index(prints: Sequence[Words]) -> NDArray[np.uint64]:
-    """Return word, song and time of every word that says something, packed into 64 bits and sorted."""
+    """Return word, song and time of every informative word, packed into 64 bits and sorted."""
     total = sum(len(words) for words in prints)
     residues = -(-total // _MAX_WORDS)
     packed = bytearray()  # grows in place: a list of parts and their whole would be twice the memory

@@ -179,7 +179,7 @@ def _analyse(job: AnalysisJob, path: Path, analyzer: Analyzer) -> AnalysisOutcom
         failure = (error.kind, str(error))
     except OSError as error:
         failure = ("unreadable", f"{path}: cannot be read: {error.strerror or error}")
-    except Exception as error:  # one recording must not end the batch, whatever it makes a library raise
+    except Exception as error:  # libraries may raise anything on a damaged recording; the batch must continue
         failure = (type(error).__name__, f"{path}: {type(error).__name__}: {error}")
     error_type, message = failure
     text = valid_text(message.replace("\n", " "))

@@ -34,7 +34,7 @@ def save_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def load_arrays(file: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a file that `save_arrays` wrote, whatever became of it since.
+    """Return the arrays of a file that `save_arrays` wrote, after a check that it is undamaged.
 
     `numpy.load` believes what a header claims: it takes memory for shapes that the file cannot hold, and raises errors
     of many kinds.

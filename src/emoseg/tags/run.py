@@ -133,7 +133,7 @@ def tag_files(source: Source, *, undo: UndoFile | None = None, keep_mtime: bool 
                 yield Tagged(path, error=str(error))
             except EmosegError:  # of the model or the library, which all recordings share
                 raise
-            except Exception as error:  # whatever a recording makes a library raise must not end the run
+            except Exception as error:  # libraries may raise anything on a damaged recording; the run must continue
                 yield Tagged(path, error=f"{path}: {type(error).__name__}: {error}")
             else:
                 yield Tagged(path, plan)
