@@ -1,8 +1,8 @@
 """Settings: frozen pydantic models with one default per field, read from TOML and stored with every result.
 
-`SegmentConfig` says how sound is cut, `FrontendConfig` what is computed from a segment, `LearningConfig` what all
-methods of learning share. `TrainConfig` contains the three, and tables of settings of single methods; it is what
-``--config FILE.toml`` is read into. A method defines its own settings beside its code, as a subclass of
+`SegmentConfig` has the settings of segments, `FrontendConfig` those of a frontend, and `LearningConfig` those that all
+methods share. `TrainConfig` contains the three, and a table of settings per method; ``--config FILE.toml`` is read into
+it. A method defines its own settings beside its code, as a subclass of
 `MethodSettings`; `emoseg.learning.methods.resolve_settings` checks the tables of the methods that are used. Unknown
 keys are errors. The command line takes its defaults from here.
 """

@@ -1,10 +1,11 @@
-"""Emotion spaces, and the table of mood words with their places in the valence-arousal plane.
+"""Emotion spaces, and the table of mood words with their positions in the valence-arousal plane.
 
-An emotion space is a closed set of labels in a fixed order. `QUADRANTS`, `VALENCE` and `AROUSAL` are built in; a user's
-own labels make one with `EmotionSpace.from_labels`. Valence and arousal are in [-1, 1] and never travel as a bare pair.
+An emotion space is a closed set of labels in a fixed order. `QUADRANTS`, `VALENCE` and `AROUSAL` are built in;
+`EmotionSpace.from_labels` makes a space of other labels. Valence and arousal are in [-1, 1] and are always named, never
+passed as a bare pair.
 
-`MOODS` holds the words of Russell's circumplex. Reports take their captions from it, the mood field of tags its one
-word, and questions to a library the places of words.
+`MOODS` has the words of Russell's circumplex. They are used in the captions of reports, in the mood field of tags, and
+in questions to a library.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from emoseg.errors import ConfigError
 
 @dataclass(frozen=True)
 class Axis:
-    """The place of a label or word in the valence-arousal plane; `None` on an axis that it says nothing about."""
+    """The position of a label or word in the valence-arousal plane; None on an axis where it has no position."""
 
     valence: float | None = None
     arousal: float | None = None

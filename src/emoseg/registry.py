@@ -2,8 +2,8 @@
 
 A `Registry` holds, say, all corpora. A name gets there in three ways:
 
-- emoseg brings it: the built-in entries, objects or references ``"module:attribute"`` that are imported on first use;
-- an installed package brings it, through an entry point of the registry's group, without any call::
+- emoseg provides it: built-in entries are objects, or references ``"module:attribute"`` imported on first use;
+- an installed package provides it, through an entry point of the registry's group, without any call::
 
       [project.entry-points."emoseg.corpora"]
       myset = "my_package.myset:load_myset"
@@ -46,7 +46,7 @@ class Registry(Generic[T]):
     group : str
         Group of the entry points through which other packages bring more, such as ``"emoseg.corpora"``.
     builtin : mapping of str to T or str
-        What emoseg brings; a string is a reference ``"module:attribute"``, imported on first use.
+        The entries that emoseg provides; a string is a reference ``"module:attribute"``, imported on first use.
     check : callable, optional
         Applied once to everything that does not come from emoseg. It returns the thing as the registry keeps it, which
         may be another object (a function wrapped in a class, say), or raises an exception with the rule it breaks.

@@ -36,10 +36,11 @@ def analyze_many(
     workers: int = 1,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> Generator[Analysis | AnalysisFailure, None, None]:
-    """Return an iterator over the results of many recordings, in the order of `sources`, each as soon as it is due.
+    """Return an iterator over the results of many recordings, in the order of `sources`, each as soon as possible.
 
-    A recording that cannot be analysed gives an `AnalysisFailure`, and the others go on. Nothing is analysed before
-    the first result is asked for. When the iterator is closed or its consumer raises an error, the processes end.
+    A recording that cannot be analysed gives an `AnalysisFailure`, and the analysis of the others continues. Nothing is
+    analysed before the first result is requested. When the iterator is closed or its consumer raises an error, the
+    processes end.
 
     Parameters
     ----------

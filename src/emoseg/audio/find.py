@@ -91,7 +91,7 @@ def find_sources(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str | Anal
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # reading such a path as a recording says why
+    except (OSError, ValueError):  # analysis reports the problem with such a path
         return False
 
 

@@ -191,6 +191,6 @@ def _array(source: Any) -> np.ndarray[Any, Any]:
     if array.dtype.kind in "US":
         raise ConfigError(f"a recording is one source, not a {kind} of texts: for several use analyze_many")
     if isinstance(source, list | tuple) and array.dtype.kind in "iu":
-        rule = "whole numbers without a type have no full scale: give floats in [-1, 1], or an array of int16, say"
+        rule = "whole numbers without a type have no full scale: give floats in [-1, 1], or an array such as of int16"
         raise AudioError(f"<array>: a {kind} of whole numbers: {rule}", kind="dtype")
     return array

@@ -61,7 +61,7 @@ def section_labels(
 def segment_truth(
     corpus: Corpus, songs: Sequence[Song], song: Int64, start_s: Float64, end_s: Float64, inherited: Int64
 ) -> SegmentTruth | None:
-    """Return the true labels of segments; None if the corpus knows the emotion of no segment.
+    """Return the true labels of segments; None if the corpus does not know that of any segment.
 
     Parameters
     ----------

@@ -100,7 +100,7 @@ def evaluate(
     if predictions:
         require_predictions(predictions)
     if protocol.test_split is not None:
-        official_split(corpus.songs, test=protocol.test_split)  # says before hours of features that a part is none
+        official_split(corpus.songs, test=protocol.test_split)  # reports an unknown part before hours of features
     labels = corpus.space.labels
     with unfinished(work) if work else nullcontext():
         everything = _all_features(protocol, config)

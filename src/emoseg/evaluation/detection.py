@@ -1,7 +1,7 @@
 """How well a clean probability finds inherited labels that are really wrong.
 
-The truth is what a corpus knows of its segments' emotion (`CorpusSegments.true`, where `known`). Near an axis the truth
-itself is uncertain, so there are figures for segments at several least distances from every axis. Segments of one song
+The truth is the emotion of segments according to the corpus (`CorpusSegments.true`, where `known`). Near an axis it is
+itself uncertain, so there are figures for segments at several least distances from every axis. Segments of one song
 are not independent, so intervals come from resampling songs. Songs differ in how hard they are, which alone can raise
 the overall figure, so segments are also ranked within each song.
 
@@ -148,7 +148,7 @@ def detection_figures(
     Returns
     -------
     list of DetectionFigures
-        Empty if the corpus knows no truth.
+        Empty if the corpus has no true labels of segments.
 
     Raises
     ------

@@ -273,7 +273,7 @@ def _known(labels: Sequence[str], recalls: Float64) -> dict[str, float]:
 
 
 def _detection_real(segments: CorpusSegments, protocol: Protocol, results: Sequence[TrialResult]) -> dict[str, Any]:
-    """Return figures of detection against the corpus' truth; none if it knows none or noise was injected."""
+    """Return figures of detection against the true labels of the corpus; none if it has none or noise was injected."""
     if segments.true is None or protocol.noise.kind != "none":
         return {}
     rows, clean = _mean_clean(results, len(segments.song))
@@ -306,7 +306,7 @@ def _mean_clean(results: Sequence[TrialResult], size: int) -> tuple[Int64, Float
 
 
 def _segment_macro_f1(segments: CorpusSegments, results: Sequence[TrialResult], classes: int) -> float | None:
-    """Return the macro-F1 of the test segments whose true emotion the corpus knows; None if it knows none."""
+    """Return the macro-F1 of the test segments that have a true label in the corpus; None if none has one."""
     if segments.true is None or segments.known is None:
         return None
     rows = np.concatenate([result.test_rows for result in results])

@@ -1,4 +1,4 @@
-"""Predictions of an evaluation, for whoever wants to compute figures of their own: one row per song or segment.
+"""Predictions of an evaluation as tables with one row per song or segment, for computing further figures.
 
 Three files are written, CSV or Parquet by the suffix, each with the columns method, seed, fold and song (its id):
 

@@ -118,7 +118,7 @@ def _wrong_labels(result: dict[str, Any]) -> str:
     """Return the share of wrong labels and their number per training, as far as the truth is known."""
     detections = [m["detection"] for m in result["methods"].values()]
     rates = sorted({round(d["true_rate"], 4) for d in detections if "true_rate" in d})
-    # Without injected noise, and without a corpus that knows the emotion over time, the rate of 0 is an assumption.
+    # Without injected noise and without true labels of segments, the rate of 0 is an assumption.
     truth = any(m["segment_macro_f1"] is not None for m in result["methods"].values())
     if not rates or not (any(rates) or truth):
         return "not known"

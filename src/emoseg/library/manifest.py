@@ -7,8 +7,8 @@ at any moment: results that were stored stay, and the next run does the rest.
 The states of a recording are ``todo``, ``done``, ``failed`` and ``gone``. A recording is gone if its file vanished; its
 rows leave the tables, but the manifest keeps its result in case the file comes back.
 
-A manifest may come from a stranger, a failing disk or another version. `Manifest.open` and `Manifest.check` therefore
-trust nothing in it; the other methods trust what these two accepted.
+A manifest may come from an untrusted source, a failing disk or another version. `Manifest.open` and `Manifest.check`
+therefore check all of its content; the other methods rely on these checks.
 """
 
 from __future__ import annotations

@@ -265,7 +265,7 @@ def _shard_words(shard: str) -> str:
 
 
 def _refuse_empty(root: Path, scan: Scan, manifest: Manifest) -> None:
-    # A lost manifest knows nothing, but its parts are still there.
+    # If the manifest is lost, its parts are still there.
     if not scan.files and (manifest.counts()["done"] or part_files(manifest.out)):
         raise ConfigError(f"{root}: holds no recordings, but the library does: is the drive connected?")
 

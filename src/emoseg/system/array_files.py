@@ -1,4 +1,4 @@
-"""Named arrays in a file that is written whole or not at all, and read without trust in its content."""
+"""Files of named arrays, which are written whole or not at all, and checked when they are read."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def save_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def load_arrays(file: Path) -> dict[str, NDArray[Any]]:
     """Return the arrays of a file that `save_arrays` wrote, after a check that it is undamaged.
 
-    `numpy.load` believes what a header claims: it takes memory for shapes that the file cannot hold, and raises errors
-    of many kinds.
+    `numpy.load` is not used, because it does not check headers: it allocates memory for shapes that are larger than the
+    file, and raises errors of many kinds.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        It is damaged, or is no such file.
+        The file is damaged, or is not of this kind.
     """
     try:
         with file.open("rb") as opened, zipfile.ZipFile(opened) as archive:
@@ -52,7 +52,7 @@ def load_arrays(file: Path) -> dict[str, NDArray[Any]]:
             return {info.filename.removesuffix(".npy"): _member(archive, info, size) for info in archive.infolist()}
     except FileNotFoundError:
         raise
-    except Exception as error:  # zipfile and the parser of headers raise what they meet: struct, token, syntax, memory
+    except Exception as error:  # zipfile and the parser of headers raise errors of many kinds
         raise ValueError(f"{file}: is damaged: {error}") from error
 
 

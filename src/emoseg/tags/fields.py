@@ -19,7 +19,7 @@ SCALE = "000-100; valence and arousal: 050 is neutral"
 
 @dataclass(frozen=True)
 class SongFacts:
-    """What tags say about a song: label, confidence in [0, 1], valence and arousal in [-1, 1] or None, and model."""
+    """The facts that tags hold: label, confidence in [0, 1], valence and arousal in [-1, 1] or None, and model."""
 
     label: str
     confidence: float

@@ -1,7 +1,7 @@
-"""From the annotations of a data set to a corpus.
+"""The part of loading that all data sets share: from annotations to a corpus.
 
 A loader reads its tables into `Entry` objects and calls `assemble`, which makes labels, finds the recordings, and
-reports everything that does not fit. What all data sets have in common is done here.
+reports everything that does not fit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Votes of whole songs: support vector machines judge each song as a whole, and are blended with its segments."""
+"""Votes of whole songs: support vector machines predict each song as a whole, and are blended with its segments."""
 
 from __future__ import annotations
 
