@@ -585,7 +585,7 @@ def test_a_fraction_leaves_the_same_whole_songs_unlabelled_for_every_method(lab:
         labelled = {int(s) for s in song[given != UNLABELLED]}
         assert labelled.isdisjoint(song[given == UNLABELLED])
         assert len(set(learning.song)) == 8
-        assert len(labelled) == 8, "of two songs a label, both are needed to be split again"
+        assert len(labelled) == 8, "two songs per label, both of which are needed to be split again"
     for first, second in by_fold.values():
         assert first.given == second.given
 

@@ -84,7 +84,7 @@ def test_the_ensemble_is_the_mean_over_networks_then_over_frontends(both: Learne
     with torch.no_grad():
         for name in ("logmel", "descriptors"):
             group = list(ensemble_of(both).networks[name].children())
-            assert len(group) == 2 * CONFIG.members, "two networks a member"
+            assert len(group) == 2 * CONFIG.members, "two networks per member"
             means.append(np.mean([torch.softmax(n(torch.from_numpy(x[name])), 1).numpy() for n in group], axis=0))
     np.testing.assert_allclose(probabilities_of(both, x), np.mean(means, axis=0), atol=1e-6)
     assert np.abs(means[0] - means[1]).max() > 1e-3
