@@ -256,7 +256,8 @@ class Analysis:
 
     def __repr__(self) -> str:
         confidence = f" ({self.song.confidence:.0%})" if self.song.probabilities else ""
-        counts = f"{len(self.segments)} segments, {len(self.spans)} spans"
+        spans = "1 span" if len(self.spans) == 1 else f"{len(self.spans)} spans"
+        counts = f"{len(self.segments)} segments, {spans}"
         return f"<Analysis {self.path!r}: {self.duration_s:.1f} s, {self.song.label}{confidence}, {counts}>"
 
     def _repr_html_(self) -> str:
