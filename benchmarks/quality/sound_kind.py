@@ -4,7 +4,7 @@
 
 Music: every recording below the folder. Speech: each folder is a voice, its recordings joined; Debian's packages
 asterisk-core-sounds-{en,es,fr,it}-wav hold four human voices, espeak-ng reads as many others as wanted. Speech is also
-heard with noise at 30, 20 and 12 dB and in a room. Weights are fitted on one half of songs and voices and measured on
+played with noise at 30, 20 and 12 dB and in a room. Weights are fitted on one half of songs and voices and measured on
 the other, then fitted on everything; what the module holds is measured last.
 """
 
@@ -49,8 +49,8 @@ def voices(folder: Path) -> dict[str, Float32]:
 
 
 def measures(segments: Float32) -> Float64:
-    heard = segments[np.sqrt(np.mean(segments**2, axis=1)) > 1e-3]
-    return np.array([speech_measures(segment, RATE) for segment in heard]).reshape(-1, len(MEASURES))
+    sounding = segments[np.sqrt(np.mean(segments**2, axis=1)) > 1e-3]
+    return np.array([speech_measures(segment, RATE) for segment in sounding]).reshape(-1, len(MEASURES))
 
 
 def fit(music: Float64, speech: Float64) -> tuple[Float64, float]:
@@ -70,8 +70,8 @@ def main() -> None:
     options = parser.parse_args()
     songs = find_recordings(options.music)
     music = [measures(segments_of(song)) for song in songs[:: options.every]]
-    heard = [voices(folder) for folder in options.speech]
-    speech = [{name: measures(segments_of(Recording(s, RATE))) for name, s in voice.items()} for voice in heard]
+    speakers = [voices(folder) for folder in options.speech]
+    speech = [{name: measures(segments_of(Recording(s, RATE))) for name, s in voice.items()} for voice in speakers]
     for half in (0, 1):
         weights, bias = fit(
             np.concatenate(music[half::2]), np.concatenate([t for v in speech[half::2] for t in v.values()])
@@ -89,7 +89,7 @@ def main() -> None:
     print("weights", dict(zip(MEASURES, np.round(weights, 3).tolist(), strict=True)), "bias", round(bias, 2))
     report("music", [segments_of(song) for song in songs])
     for name in speech[0]:
-        report(f"speech, {name}", [segments_of(Recording(voice[name], RATE)) for voice in heard])
+        report(f"speech, {name}", [segments_of(Recording(voice[name], RATE)) for voice in speakers])
 
 
 def report(name: str, recordings: list[Float32]) -> None:

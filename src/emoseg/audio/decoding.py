@@ -151,9 +151,11 @@ class _Process:
                 fcntl.fcntl(self._packets, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def alive(self) -> bool:
+        """Return whether the process is running."""
         return self._process.poll() is None
 
     def ask(self, request: str, path: str, decoder: str) -> None:
+        """Send a request, whose answer `packet` reads; the time limit starts anew."""
         self.uses += 1
         self._waited_s = 0.0
         line = json.dumps({"request": request, "path": os.fsencode(path).hex(), "decoder": decoder}) + "\n"

@@ -13,7 +13,13 @@ from emoseg.types import Float32, Float64
 
 
 def root_mean_square(framed: Float32) -> Float32:
-    """Return the root mean square of each frame, shape (T,), for frames of shape (T, length)."""
+    """Return the root mean square of each frame, shape (T,).
+
+    Parameters
+    ----------
+    framed : array, shape (T, length)
+        From `emoseg.frontends.spectral.frames`.
+    """
     return np.asarray(np.sqrt(np.square(framed).mean(axis=1)))
 
 

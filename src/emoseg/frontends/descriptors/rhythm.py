@@ -34,9 +34,13 @@ def onset_strength(mel_db: Float32) -> Float32:
 
 
 def autocorrelation(x: NDArray[Any]) -> NDArray[Any]:
-    """Return the unbiased autocorrelation of a trajectory of shape (T,) for lags 0 to T - 1, shape (T,).
+    """Return the unbiased autocorrelation of a trajectory for lags 0 to T - 1, shape (T,).
 
     The mean is removed first, and the result is scaled to 1 at lag 0.
+
+    Parameters
+    ----------
+    x : array, shape (T,)
     """
     centred = x - x.mean()
     size = scipy.fft.next_fast_len(2 * len(x), real=True)
