@@ -463,3 +463,18 @@ def test_soft_labels_are_learnt_unless_there_are_targets() -> None:
     assert contents(fit(replace(data, soft=soft), one_hot)) == contents(hard)
     assert max(hard.scores) > 0.9
     assert max(fit(replace(data, soft=np.roll(one_hot, 1, axis=1))).scores) < 0.5
+
+
+def test_early_clean_probabilities_are_those_of_a_shorter_run() -> None:
+    data = blobs(0, stretches=0.5).training_set()
+
+    def fit(**options: float) -> SegmentFit:
+        return cross_fit(data, "blobs", trainer=MixupTrainer, config=SMALL, seed=0, **options)  # type: ignore[arg-type]
+
+    default, short, whole = fit(), fit(early_share=0.25), fit(early_share=1.0)
+    np.testing.assert_array_equal(default.early_clean, fit(early_share=2 / 3).early_clean)
+    np.testing.assert_array_equal(whole.early_clean, whole.clean)
+    assert not np.array_equal(default.early_clean, default.clean)
+    # The clean probability of a plain trainer is a mean over passes: that after 3 of 12 passes is from 3 passes.
+    passes = cross_fit(data, "blobs", trainer=MixupTrainer, config=SMALL, seed=0, early_share=0.26)
+    assert not np.array_equal(short.early_clean, passes.early_clean)
