@@ -8,8 +8,8 @@ Analysis in four lines::
     print(analysis.song.label, analysis.song.probability("Q1"), analysis.spans)
 
 `analyze_many` takes many recordings, `Analyzer` keeps a model loaded, `train` and `evaluate` learn from a corpus that
-`load_corpus` reads, and `EmotionClassifier` is a scikit-learn estimator over lists of files. ``docs/python.md`` shows
-all of them.
+`load_corpus` reads, `audit` finds its wrong labels, and `EmotionClassifier` is a scikit-learn estimator over lists of
+files. ``docs/python.md`` shows all of them.
 
 Names are imported on first use, so that ``import emoseg`` itself loads nothing.
 """
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from emoseg.analysis.analyzer import Analyzer, analyze
     from emoseg.analysis.many import analyze_many
     from emoseg.analysis.model_folder import load_model
+    from emoseg.auditing.audit import audit
     from emoseg.config import TrainConfig
     from emoseg.corpora import load_corpus
     from emoseg.errors import (
@@ -60,6 +61,7 @@ _HOMES = {
     "TrainConfig": "config",
     "analyze": "analysis.analyzer",
     "analyze_many": "analysis.many",
+    "audit": "auditing.audit",
     "evaluate": "evaluation",
     "load_corpus": "corpora",
     "load_model": "analysis.model_folder",
@@ -85,6 +87,7 @@ __all__ = [
     "__version__",
     "analyze",
     "analyze_many",
+    "audit",
     "evaluate",
     "load_corpus",
     "load_model",

@@ -25,7 +25,7 @@ from emoseg.system.console import drop_output, put, show_own_warnings, tell
 from emoseg.system.names import printable
 from emoseg.version import VERSION
 
-MODULES = ("analyze", "library", "tag", "train", "evaluate", "config", "corpus", "model")
+MODULES = ("analyze", "library", "tag", "train", "audit", "evaluate", "config", "corpus", "model")
 """The modules of all commands, in the order in which help lists them."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -56,6 +56,8 @@ class FeatureTable:
     failures : dict of int to str
         The reason for each recording without segments, by its index: it cannot be decoded, or less than a quarter of it
         is music.
+    not_music : frozenset of int
+        The recordings of `failures` that can be decoded and are hardly music.
     """
 
     features: dict[str, NDArray[Any]]
@@ -63,6 +65,7 @@ class FeatureTable:
     start_s: Float64
     end_s: Float64
     failures: dict[int, str]
+    not_music: frozenset[int] = frozenset()
 
 
 def default_cache() -> Path:
@@ -304,6 +307,7 @@ def _assemble(
 ) -> FeatureTable:
     """Join the stored features of all recordings; only one recording is in memory at a time."""
     recording, start, end = [], [], []
+    not_music = set()
     with ExitStack() as stack:
         files: dict[str, IO[bytes]] = {}
         for i in sorted(contents):
@@ -311,6 +315,8 @@ def _assemble(
                 arrays = _music(_stored(store, contents[i], paths[i]), paths[i], labels)
             except AudioError as error:
                 failures[i] = str(error)
+                if error.kind == "not-music":
+                    not_music.add(i)
                 continue
             if not files:
                 files = {f.name: stack.enter_context(_temporary(store.root)) for f in store.frontends}
@@ -324,7 +330,12 @@ def _assemble(
         rows = sum(map(len, recording))
         features = {f.name: _mapped(files[f.name], f, rows) for f in store.frontends}
     return FeatureTable(
-        features, np.concatenate(recording), np.concatenate(start), np.concatenate(end), dict(sorted(failures.items()))
+        features,
+        np.concatenate(recording),
+        np.concatenate(start),
+        np.concatenate(end),
+        dict(sorted(failures.items())),
+        frozenset(not_music),
     )
 
 
