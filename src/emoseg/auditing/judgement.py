@@ -106,7 +106,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class _Learned:
+class LearnedLabels:
     """What one cross-fit and the kernel machine say about a set of labels."""
 
     suspicion: Float64
@@ -143,7 +143,7 @@ def judge_labels(
         There are too few songs or artists, or a label has songs of one artist only.
     """
     with threadpool_limits(1):  # sums of other lengths have other last digits, and cores must not decide them
-        learner = _Learner(songs, config, workers, on_pass)
+        learner = LabelLearner(songs, config, workers, on_pass)
         base = learner.learn(songs.labels, seed)
         learned, runs, segment_runs = [base], [], []
         for r in range(planted_runs(len(songs.labels))):
@@ -172,7 +172,7 @@ def judge_labels(
         )
 
 
-class _Learner:
+class LabelLearner:
     """Learns from the songs with any labels."""
 
     def __init__(
@@ -185,7 +185,7 @@ class _Learner:
         shared = len(np.unique(songs.artists)) < len(songs.artists)
         self.artists = songs.artists if shared else None
 
-    def learn(self, labels: Int64, seed: int) -> _Learned:
+    def learn(self, labels: Int64, seed: int) -> LearnedLabels:
         """Cross-fit networks on labels of the songs, and combine what they say with the kernel machine's scores."""
         song = self.songs.song
         names = [str(group) for group in self.groups]
@@ -203,7 +203,7 @@ class _Learner:
         scores = self.scores(labels, self.songs.recordings, self.artists)
         doubted = most_suspect(song_suspicion(learnt, held_out, scores, labels))
         scores = self.scores(labels, self.songs.recordings, self.artists, doubted)
-        return _Learned(
+        return LearnedLabels(
             song_suspicion(learnt, held_out, scores, labels),
             segment_suspicion(fit.early_clean, fit.out_of_fold, labels[song], song),
             scores,
