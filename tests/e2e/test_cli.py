@@ -45,6 +45,7 @@ SETTINGS = "[learning]\nepochs = 3\nmembers = 2\n[methods.sssl]\nwarmup_epochs =
 COMMANDS = [
     ("analyze",),
     ("train",),
+    ("audit",),
     ("evaluate",),
     ("config",),
     ("corpus",),

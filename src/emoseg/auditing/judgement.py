@@ -107,7 +107,17 @@ class Judgement:
 
 @dataclass(frozen=True)
 class LearnedLabels:
-    """What one cross-fit and the kernel machine say about a set of labels."""
+    """What a cross-fit and the kernel machine say about labels of N songs and their S segments.
+
+    Parameters
+    ----------
+    suspicion : array, shape (N,)
+    segment_suspicion : array, shape (S,)
+    scores : array, shape (N, K)
+        Of the kernel machine, in the second round.
+    held_out : array, shape (S, K)
+        Probabilities by the networks that did not learn from the song.
+    """
 
     suspicion: Float64
     segment_suspicion: Float64
@@ -173,10 +183,23 @@ def judge_labels(
 
 
 class LabelLearner:
-    """Learns from the songs with any labels."""
+    """Learns from songs with their given labels, or with any other labels.
+
+    Parameters
+    ----------
+    songs : LabelledSongs
+    config : LearningConfig
+    workers : int
+    on_pass : callable, optional
+        Called after each pass of each network.
+    """
 
     def __init__(
-        self, songs: LabelledSongs, config: LearningConfig, workers: int, on_pass: Callable[[], Any] | None
+        self,
+        songs: LabelledSongs,
+        config: LearningConfig,
+        workers: int = 1,
+        on_pass: Callable[[], Any] | None = None,
     ) -> None:
         self.songs, self.config, self.workers, self.on_pass = songs, config, workers, on_pass
         self.summaries = song_summaries(songs.features, songs.song)
