@@ -118,7 +118,7 @@ def test_decisions_are_kept_and_correct_the_corpus(lab: Lab, tmp_path: Path, cal
     outcome = call("audit", f"csv:{lab.table}", "--out", out, *arguments)
     assert outcome.status == 0, outcome.err
     assert outcome.err == ""
-    assert outcome.out.startswith("too few songs to tell how many labels are wrong (90 % interval ")
+    assert outcome.out.startswith("too few songs to tell how many labels are wrong (90% interval ")
     assert "1 paths are not in the corpus" in outcome.out
     assert outcome.out.count(" held-out networks ") == 9  # of the first ten, one is not music
     assert outcome.out.rstrip().splitlines()[-1].startswith(f"{out}: songs and segments")

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from planted import SMALL
 
-from emoseg.auditing.findings import conflicting_probability
+from emoseg.auditing.findings import conflicting_labels, conflicting_probability
 from emoseg.auditing.judgement import Judgement, LabelledSongs, joined, judge_labels, song_blocks
 from emoseg.auditing.probability import PlantedRun, plant_labels, wrong_probability
 from emoseg.auditing.rate import estimate_rate
@@ -151,6 +151,11 @@ def test_a_stretch_differs_from_the_rest_of_its_song() -> None:
     held_out[30] = [0.1, 0.9]  # a single segment
     (found,) = find_stretches(held_out, np.zeros(3, dtype=np.int64), song)
     assert (found.song, found.first, found.last, found.label) == (0, 4, 8, 1)
+
+
+def test_all_copies_of_a_recording_are_compared() -> None:
+    found = conflicting_labels(np.array([0, 0, 1, 0, 1]), np.array([7, 7, 7, 8, 9]))
+    assert found == {0: [2], 1: [2], 2: [0, 1]}
 
 
 def test_of_two_labels_for_one_recording_one_is_wrong() -> None:

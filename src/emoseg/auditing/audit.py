@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from emoseg.auditing.files import SCHEMA, check_folder, read_decisions, write_folder
-from emoseg.auditing.findings import SegmentFinding, SongFinding, rank_findings
+from emoseg.auditing.findings import SegmentFinding, SongFinding, conflicting_labels, rank_findings
 from emoseg.auditing.judgement import Judgement, LabelledSongs, joined, judge_labels
 from emoseg.auditing.probability import planted_runs
 from emoseg.auditing.rate import RateEstimate
@@ -54,7 +54,7 @@ class Audit:
     def lines(self) -> list[str]:
         """Return the lines of the printed summary: the rate, and the ten most suspect songs with the evidence."""
         rate = self.rate
-        interval = f"90 % interval {rate.low:.0%} to {rate.high:.0%}"
+        interval = f"90% interval {rate.low:.0%} to {rate.high:.0%}"
         if rate.conclusive:
             counted = "counting labels as clearly wrong as random ones"
             first = f"about {rate.rate:.0%} of song labels are wrong ({interval}), {counted}"
@@ -117,10 +117,10 @@ def audit(
         decisions = read_decisions(folder, corpus.space.labels)
     segments = load_segments(corpus, config, cache=cache, workers=workers, quiet=quiet)
     report = check_corpus(corpus, cache=cache, workers=workers, quiet=quiet)
-    duplicates = _pairs(segments, report.duplicates)
-    songs = _labelled_songs(corpus, segments, duplicates)
+    copies = _copies(segments, report.duplicates)
+    songs = _labelled_songs(corpus, segments, copies)
     judgement = _judge(corpus, songs, config, seed, workers, quiet=quiet)
-    ranked = rank_findings(corpus, segments, judgement, _conflicts(segments.song_labels, duplicates))
+    ranked = rank_findings(corpus, segments, judgement, conflicting_labels(segments.song_labels, copies))
     notes = _notes(judgement, songs, {row.path for row in ranked[0]}, decisions)
     result = Audit(judgement.rate, *ranked, notes)
     if folder is not None:
@@ -128,18 +128,20 @@ def audit(
     return result
 
 
-def _pairs(segments: CorpusSegments, ids: tuple[tuple[str, str], ...]) -> list[tuple[int, int]]:
-    """Return the pairs of duplicates as indices of the judged songs."""
+def _copies(segments: CorpusSegments, duplicates: tuple[tuple[str, str], ...]) -> Int64:
+    """Return a number per judged song, shape (N,), which is the same for all copies of one recording."""
     index = {song.id: i for i, song in enumerate(segments.songs)}
-    return [(index[a], index[b]) for a, b in ids if a in index and b in index]
+    copies = np.arange(len(segments.songs))
+    for a, b in duplicates:
+        if a in index and b in index:
+            copies[copies == copies[index[b]]] = copies[index[a]]
+    return copies
 
 
-def _labelled_songs(corpus: Corpus, segments: CorpusSegments, duplicates: list[tuple[int, int]]) -> LabelledSongs:
+def _labelled_songs(corpus: Corpus, segments: CorpusSegments, copies: Int64) -> LabelledSongs:
     songs, tables = segments.songs, segments.table.features
     vectors = [name for name, table in tables.items() if table.ndim == 2]
-    recordings = np.unique([song.own_group for song in songs], return_inverse=True)[1]
-    for a, b in duplicates:
-        recordings = np.where(recordings == recordings[b], recordings[a], recordings)
+    of_songs = np.unique([song.own_group for song in songs], return_inverse=True)[1]
     # A song without a known artist has a number of its own; clips of one song share a recording, not an artist.
     names = [f"artist:{song.artist}" if song.artist else f"song:{song.id}" for song in songs]
     return LabelledSongs(
@@ -147,7 +149,7 @@ def _labelled_songs(corpus: Corpus, segments: CorpusSegments, duplicates: list[t
         segments.song,
         segments.song_labels,
         len(corpus.space.labels),
-        recordings,
+        joined(of_songs, copies),
         np.unique(names, return_inverse=True)[1],
     )
 
@@ -163,16 +165,6 @@ def _judge(
     with progress("learning", passes, unit="passes", quiet=quiet) as bar:
         count = workers or os.cpu_count() or 1
         return judge_labels(songs, learning, seed=seed, workers=count, on_pass=bar.advance)
-
-
-def _conflicts(labels: Int64, duplicates: list[tuple[int, int]]) -> dict[int, list[int]]:
-    """Return for each song the songs that are the same recording and have another label."""
-    found: dict[int, list[int]] = {}
-    for a, b in duplicates:
-        if labels[a] != labels[b]:
-            found.setdefault(a, []).append(b)
-            found.setdefault(b, []).append(a)
-    return found
 
 
 def _notes(judgement: Judgement, songs: LabelledSongs, paths: set[str], decisions: dict[str, str]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from emoseg.errors import ConfigError, EmosegError
 from emoseg.system.console import json_text
 from emoseg.system.csv_cells import csv_cell
 from emoseg.system.files import read_text, remove_leftovers, work_folder, write_whole, written_whole
+from emoseg.system.names import valid_text
 
 SCHEMA = "emoseg.audit/1"
 AUDIT_FILE, DECISIONS_FILE, CORRECTED_FILE = "audit.json", "decisions.csv", "corrected.csv"
@@ -180,7 +181,7 @@ def corrected_corpus(corpus: Corpus, decisions: Mapping[str, str]) -> str:
     rows = [["path", "label", "artist", *(["split"] if has_split else [])]]
     for song in corpus.songs:
         path = os.path.abspath(song.path)  # noqa: PTH100  (links stay as the corpus names them)
-        decision = decisions.get(path, OK)
+        decision = decisions.get(valid_text(path), OK)
         label = decision if decision in corpus.space.labels else song.label
         rows.append([path, label, song.artist or song.work or "", *([song.split or ""] if has_split else [])])
     return _csv_text(rows).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -13,7 +13,7 @@ from emoseg.auditing.stretches import Stretch, find_stretches
 from emoseg.corpora.base import Corpus, Song
 from emoseg.corpora.segments import CorpusSegments
 from emoseg.system.names import valid_text
-from emoseg.types import Float64
+from emoseg.types import Float64, Int64
 
 KINDS = ("song", "stretch", "duplicate", "not music", "unreadable", "")
 """What a finding can be about; `SongFinding.kind` explains each."""
@@ -99,7 +99,10 @@ class _Writer:
         self.names = corpus.space.labels
         self.p_wrong = conflicting_probability(judgement.p_wrong, conflicts)
         stretches = find_stretches(judgement.held_out, segments.song_labels, segments.song)
-        self.stretches = [s for s in stretches if self.p_wrong[s.song] <= 0.5]
+        self.stretches: dict[int, list[Stretch]] = {}
+        for stretch in stretches:
+            if self.p_wrong[stretch.song] <= 0.5:
+                self.stretches.setdefault(stretch.song, []).append(stretch)
 
     def songs(self) -> tuple[SongFinding, ...]:
         judged = np.lexsort((-self.judgement.suspicion, -self.p_wrong))
@@ -117,7 +120,8 @@ class _Writer:
 
     def segments(self) -> tuple[SegmentFinding, ...]:
         j, table = self.judgement, self.cut.table
-        inside = {row: stretch for stretch in self.stretches for row in range(stretch.first, stretch.last + 1)}
+        stretches = [stretch for of_song in self.stretches.values() for stretch in of_song]
+        inside = {row: stretch for stretch in stretches for row in range(stretch.first, stretch.last + 1)}
         order = np.argsort(-j.segment_suspicion, kind="stable")
         rows = []
         for rank, i in enumerate(order.tolist(), start=1):
@@ -145,7 +149,7 @@ class _Writer:
 
     def _song(self, i: int) -> _Row:
         given, suggested = self.cut.song_labels[i], self.judgement.suggested[i]
-        own = [self._stretch(s) for s in self.stretches if s.song == i]
+        own = [self._stretch(stretch) for stretch in self.stretches.get(i, [])]
         evidence = [*self._same_recording(i), *own, self._networks(i), *self._neighbours(i)]
         return (
             _path(self.cut.songs[i]),
@@ -196,6 +200,27 @@ class _Writer:
     def _held_out(self, probabilities: Float64, given: int, suggested: int) -> str:
         shown = [f"{self.names[k]} {probabilities[k]:.0%}" for k in (suggested, given)]
         return f"the held-out network says {shown[0]}, {shown[1]}"
+
+
+def conflicting_labels(labels: Int64, copies: Int64) -> dict[int, list[int]]:
+    """Return the songs that are the same recording and have another label, for each song that has such copies.
+
+    Parameters
+    ----------
+    labels : array of int, shape (N,)
+        Given labels.
+    copies : array of int, shape (N,)
+        The same number for all copies of one recording.
+    """
+    members: dict[int, list[int]] = {}
+    for song, recording in enumerate(copies.tolist()):
+        members.setdefault(recording, []).append(song)
+    return {
+        song: others
+        for group in members.values()
+        for song in group
+        if (others := [other for other in group if labels[other] != labels[song]])
+    }
 
 
 def conflicting_probability(p_wrong: Float64, conflicts: Mapping[int, Sequence[int]]) -> Float64:
