@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -765,7 +766,13 @@ def test_corpus_synth_writes_what_the_other_commands_read(call: Call, tmp_path: 
     refused(call("corpus", "synth", out, "--songs", "8"), f"{out}: is not empty")
 
 
+@pytest.mark.skipif(find_spec("torch") is not None, reason="needs an installation without the extra train")
+def test_config_names_the_packages_that_it_needs(call: Call) -> None:
+    refused(call("config"), "needs packages that are not installed: pip install torch")
+
+
 def test_config_writes_all_settings_to_a_file_that_is_accepted(call: Call, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the extra train")
     file = tmp_path / "settings.toml"
     assert call("config", "--out", file) == Outcome(0, "", "")
     text = file.read_text(encoding="utf-8")

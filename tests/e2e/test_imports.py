@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -62,7 +63,11 @@ def test_every_public_name_can_be_imported() -> None:
 
     assert sorted(emoseg.__all__) == dir(emoseg)
     for name in emoseg.__all__:
-        assert getattr(emoseg, name) is not None
+        if name == "EmotionClassifier" and find_spec("sklearn") is None:
+            with pytest.raises(emoseg.MissingExtraError, match="pip install torch scikit-learn"):
+                getattr(emoseg, name)
+        else:
+            assert getattr(emoseg, name) is not None
 
 
 def test_public_functions_are_no_modules() -> None:
