@@ -578,7 +578,7 @@ def test_an_undo_file_cannot_write_other_files(honest: bytes, folder: Path, tmp_
         ((words, well),) = undo_files(file)
         assert not well
         assert contents(folder) == before
-        reported[name] = words.removeprefix(f"{target}: ").partition(" (")[0].partition("; pip install")[0]
+        reported[name] = words.removeprefix(f"{target}: ").partition(" (")[0].partition("; PyAV")[0]
     assert reported == {
         "secret": "is not named like a recording, such as .mp3; left alone",
         "secret.mp3": "no decoder reads it, so its sound cannot be compared; left alone",
