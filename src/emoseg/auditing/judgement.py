@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from emoseg.auditing.probability import PlantedRun, plant_labels, planted_runs, wrong_probability
 from emoseg.auditing.rate import RateEstimate, estimate_rate
@@ -23,8 +22,6 @@ from emoseg.auditing.suspicion import (
     song_suspicion,
 )
 from emoseg.config import LearningConfig
-from emoseg.learning.cross_fit import cross_fit
-from emoseg.learning.methods.inherit import MixupTrainer
 from emoseg.learning.training_set import TrainingSet
 from emoseg.song.statistics import song_summaries
 from emoseg.types import Float32, Float64, Int64
@@ -152,6 +149,8 @@ def judge_labels(
     CorpusError
         There are too few songs or artists, or a label has songs of one artist only.
     """
+    from threadpoolctl import threadpool_limits  # of the extra train, as PyTorch below
+
     with threadpool_limits(1):  # sums of other lengths have other last digits, and cores must not decide them
         learner = LabelLearner(songs, config, workers, on_pass)
         base = learner.learn(songs.labels, seed)
@@ -210,6 +209,9 @@ class LabelLearner:
 
     def learn(self, labels: Int64, seed: int) -> LearnedLabels:
         """Cross-fit networks on labels of the songs, and combine what they say with the kernel machine's scores."""
+        from emoseg.learning.cross_fit import cross_fit
+        from emoseg.learning.methods.inherit import MixupTrainer
+
         song = self.songs.song
         names = [str(group) for group in self.groups]
         data = TrainingSet({"features": self.songs.features}, labels[song], song, names, self.songs.classes)
