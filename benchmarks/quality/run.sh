@@ -25,6 +25,12 @@ conditions song0.4 --noise song:0.4
 conditions fraction0.25 --fraction 0.25
 conditions fraction0.1 --fraction 0.1
 
+# What changed when segments that are not music were left out; the files 4q-field-* have the figures before.
+music_only=(--folds 5 --seeds 1 --frontend descriptors --method inherit --method emoseg)
+emoseg evaluate "$corpus" "${music_only[@]}" --out 4q-music-only-clean.json
+emoseg evaluate "$corpus" "${music_only[@]}" --noise song:0.2 --out 4q-music-only-song0.2.json
+emoseg evaluate "$corpus" "${music_only[@]}" --noise segment:0.4 --out 4q-music-only-segment0.4.json
+
 # For comparison with the literature: 10 folds, by artist and random.
 ten=(--folds 10 --seeds 1 --frontend descriptors "${plain[@]}" --method emoseg)
 emoseg evaluate "$corpus" "${ten[@]}" --out 4q-descriptors-clean-10-folds.json
