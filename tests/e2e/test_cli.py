@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import soundfile
+from made import Call, Outcome, refused, spawn
 from typer.testing import CliRunner
 
 import emoseg
@@ -34,7 +35,7 @@ from emoseg.analysis.model_folder import (
     WEIGHTS_FILE,
     export_model,
 )
-from emoseg.cli.app import app, main
+from emoseg.cli.app import app
 from emoseg.cli.options import CORPUS_OPTIONS
 from emoseg.config import LearningConfig, load_train_config
 from emoseg.corpora import CORPORA, CorpusOptions
@@ -58,52 +59,6 @@ COMMANDS = [
     ("model", "export"),
 ]
 QUADRANTS = ["Q1", "Q2", "Q3", "Q4"]
-
-
-class Outcome(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Outcome]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run a command in this process."""
-
-    def run(*args: str | Path) -> Outcome:
-        monkeypatch.setattr("sys.argv", ["emoseg", *map(str, args)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        status = ended.value.code or 0
-        assert isinstance(status, int)
-        return Outcome(status, *capsys.readouterr())
-
-    return run
-
-
-def spawn(*args: str | Path, **environment: str) -> Outcome:
-    """Run the installed command."""
-    command = shutil.which("emoseg", path=str(Path(sys.executable).parent))
-    assert command is not None, "emoseg is not installed beside this Python"
-    done = subprocess.run(
-        [command, *map(str, args)], capture_output=True, encoding="utf-8", env={**os.environ, **environment}
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr)
-
-
-def refused(outcome: Outcome, *parts: str) -> None:
-    """Assert that the command itself was wrong: status 2, nothing on stdout, one line on stderr that holds `parts`."""
-    assert outcome.status == 2, outcome
-    assert outcome.out == ""
-    assert outcome.err.startswith("emoseg: ")
-    assert outcome.err.count("\n") == 1
-    assert outcome.err.endswith("\n")
-    for part in parts:
-        assert part in outcome.err
 
 
 class Lab(NamedTuple):

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from batches import KINDS, analyses, in_process, listed, refused, tables
-from made import RATE, Call, Outcome, make_model, make_songs, tone
+from batches import KINDS, analyses, in_process, listed, tables
+from made import RATE, Call, Outcome, make_model, make_songs, refused, tone
 
 from emoseg.analysis.analyzer import Analyzer
 from emoseg.emotion import EmotionSpace

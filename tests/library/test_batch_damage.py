@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from batches import Small, in_process, refused, tables, warned
-from made import RATE, Call, spawn, tone
+from batches import Small, in_process, tables, warned
+from made import RATE, Call, refused, spawn, tone
 
 import emoseg
 from emoseg.errors import ConfigError, EmosegError, EmosegWarning

@@ -13,8 +13,8 @@ from unittest.mock import patch
 
 import pytest
 import soundfile
-from batches import KINDS, Small, analyses, fake_ffmpeg, in_process, listed, refused, rows, tables
-from made import RATE, Call, spawn, tone
+from batches import KINDS, Small, analyses, fake_ffmpeg, in_process, listed, rows, tables
+from made import RATE, Call, refused, spawn, tone
 
 from emoseg.analysis.analyzer import Analyzer
 from emoseg.audio.find import scan_folder

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from made import Call, Outcome
+from made import Call, refused
 
 from emoseg.audio.find import FoundFile, Scan
 from emoseg.emotion import QUADRANTS, EmotionSpace
@@ -513,13 +513,6 @@ def test_a_playlist_replaces_playlists_alone(tmp_path: Path) -> None:
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
-
-
-def refused(outcome: Outcome, part: str) -> None:
-    assert outcome.status == 2, outcome
-    assert outcome.out == ""
-    assert outcome.err.count("\n") == 1
-    assert part in outcome.err
 
 
 def test_the_command_answers(out: Path, tmp_path: Path, call: Call) -> None:

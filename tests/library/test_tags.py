@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made import RATE, Call, Outcome, tone
+from made import RATE, Call, refused, tone
 from tinytag import TinyTag
 
 from emoseg.emotion import QUADRANTS, EmotionSpace
@@ -433,13 +433,6 @@ def test_tag_from_a_library_which_then_knows_the_files(music: Path, model: Path,
     assert call("tag", "--undo", undo).status == 0
     report = run_batch(music, out, model=model, workers=1, quiet=True)
     assert (report.changes.changed, report.analysed) == (0, 0), "nor is their absence"
-
-
-def refused(outcome: Outcome, part: str) -> None:
-    assert outcome.status == 2, outcome
-    assert outcome.out == ""
-    assert outcome.err.count("\n") == 1
-    assert part in outcome.err
 
 
 def test_tag_says_what_is_wrong(

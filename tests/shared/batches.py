@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from made import Outcome
 
 from emoseg.errors import EmosegWarning
 from emoseg.library import run_batch
@@ -72,15 +71,6 @@ def warned(action: Callable[[], Any], words: str) -> Any:
     assert words in str(reported[0].message)
     assert "\n" not in str(reported[0].message)
     return result
-
-
-def refused(outcome: Outcome, *parts: str) -> None:
-    assert outcome.status == 2, outcome
-    assert outcome.out == ""
-    assert outcome.err.startswith("emoseg: ")
-    assert outcome.err.count("\n") == 1
-    for part in parts:
-        assert part in outcome.err
 
 
 def fake_ffmpeg(folder: Path, script: str) -> dict[str, str]:

@@ -54,6 +54,17 @@ def spawn(*args: str | Path, **environment: str) -> Outcome:
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
+def refused(outcome: Outcome, *parts: str) -> None:
+    """Assert that the command itself was wrong: status 2, nothing on stdout, one line on stderr that holds `parts`."""
+    assert outcome.status == 2, outcome
+    assert outcome.out == ""
+    assert outcome.err.startswith("emoseg: ")
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.endswith("\n")
+    for part in parts:
+        assert part in outcome.err
+
+
 def field(number: int, value: int | str | bytes) -> bytes:
     """Return a field of a protobuf message; messages in messages are bytes."""
     if isinstance(value, int):

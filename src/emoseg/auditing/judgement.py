@@ -12,7 +12,6 @@ from emoseg.auditing.probability import PlantedRun, plant_labels, planted_runs, 
 from emoseg.auditing.rate import RateEstimate, estimate_rate
 from emoseg.auditing.suspicion import (
     MOST_SONGS,
-    Bool,
     best_other_label,
     held_out_scores,
     means_of_songs,
@@ -23,6 +22,7 @@ from emoseg.auditing.suspicion import (
 )
 from emoseg.config import LearningConfig
 from emoseg.learning.training_set import TrainingSet
+from emoseg.metrics import Bool
 from emoseg.song.statistics import song_summaries
 from emoseg.types import Float32, Float64, Int64
 

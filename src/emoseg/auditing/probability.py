@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit
 
+from emoseg.metrics import Bool
 from emoseg.types import Float64, Int64
-
-Bool = NDArray[np.bool_]
 
 
 def plant_labels(labels: Int64, classes: int, rng: np.random.Generator, *, share: float = 0.125) -> tuple[Int64, Bool]:

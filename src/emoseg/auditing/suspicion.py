@@ -11,15 +11,13 @@ All functions are pure functions of arrays. The evidence on a label is
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logit
 
 from emoseg.learning.label_noise import smoothed
 from emoseg.learning.methods.emoseg.song_machine import relevance
+from emoseg.metrics import Bool
 from emoseg.song.machine import gaussian_kernel, standardised
 from emoseg.types import Float64, Int64
-
-Bool = NDArray[np.bool_]
 
 MOST_SONGS = 3000
 """Songs that one kernel machine learns from at most, because its time grows with the cube of their number."""

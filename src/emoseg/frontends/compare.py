@@ -90,9 +90,8 @@ class Compare:
         AudioError
             A sample is not finite.
         """
-        spectral.check_segments(segments, self._length, frontend=self.name)
-        result = np.empty((len(segments), *self._shape), dtype=np.float32)
-        for i, samples in enumerate(segments):
-            table = self._smile.process_signal(np.ascontiguousarray(samples, dtype=np.float32), self._rate)
-            result[i] = np.nan_to_num(table.to_numpy(dtype=np.float32)[0], nan=0.0, posinf=0.0, neginf=0.0)
-        return result
+        return spectral.compute_each(segments, self._length, self._shape, self._compute, frontend=self.name)
+
+    def _compute(self, samples: Float32) -> Float32:
+        table = self._smile.process_signal(samples, self._rate)
+        return np.nan_to_num(table.to_numpy(dtype=np.float32)[0], nan=0.0, posinf=0.0, neginf=0.0)

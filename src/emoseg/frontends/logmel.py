@@ -77,10 +77,8 @@ class LogMel:
         AudioError
             A sample is not finite.
         """
-        spectral.check_segments(segments, self._length, frontend=self.name)
-        result = np.empty((len(segments), *self._shape), dtype=np.float32)
-        # One segment at a time, so that features do not depend on the other segments of the batch.
-        for i, samples in enumerate(segments):
-            power = spectral.power_spectrogram(np.ascontiguousarray(samples), self._window, self._hop)
-            result[i] = spectral.decibel(spectral.mel_bands(power, self._filters) * self._gain)
-        return result
+        return spectral.compute_each(segments, self._length, self._shape, self._compute, frontend=self.name)
+
+    def _compute(self, samples: Float32) -> Float32:
+        power = spectral.power_spectrogram(samples, self._window, self._hop)
+        return spectral.decibel(spectral.mel_bands(power, self._filters) * self._gain)

@@ -7,6 +7,8 @@ is padded, so n samples have ``T = 1 + (n - length) // hop`` frames.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.fft
 import scipy.sparse
@@ -162,3 +164,34 @@ def check_segments(segments: Float32, length: int, *, frontend: str) -> None:
         raise ConfigError(f"{frontend}: segments must have shape (B, {length}), got {segments.shape}")
     if not np.isfinite(segments).all():
         raise AudioError(f"{frontend}: a segment has a sample that is not finite", kind="nonfinite")
+
+
+def compute_each(
+    segments: Float32, length: int, shape: tuple[int, ...], compute: Callable[[Float32], Float32], *, frontend: str
+) -> Float32:
+    """Return the features of segments, float32, shape (B, ...), each computed by itself.
+
+    Features must not depend on the other segments of a batch.
+
+    Parameters
+    ----------
+    segments : array, shape (B, length)
+    length : int
+        Samples per segment.
+    shape : tuple of int
+        Shape of one segment's features.
+    compute : callable
+        From the contiguous samples of one segment, shape (length,), to its features.
+    frontend : str
+        Name of the frontend, for messages.
+
+    Raises
+    ------
+    ConfigError, AudioError
+        As in `check_segments`.
+    """
+    check_segments(segments, length, frontend=frontend)
+    result = np.empty((len(segments), *shape), dtype=np.float32)
+    for i, samples in enumerate(segments):
+        result[i] = compute(np.ascontiguousarray(samples, dtype=np.float32))
+    return result

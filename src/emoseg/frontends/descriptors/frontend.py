@@ -87,12 +87,9 @@ class Descriptors:
         AudioError
             A sample is not finite.
         """
-        spectral.check_segments(segments, self._length, frontend=self.name)
-        result = np.empty((len(segments), *self._shape), dtype=np.float32)
-        # One segment at a time, so that descriptors do not depend on the other segments of the batch.
-        for i, samples in enumerate(segments):
-            _, result[i] = flatten(self._describe(np.ascontiguousarray(samples, dtype=np.float32)))
-        return result
+        return spectral.compute_each(
+            segments, self._length, self._shape, lambda samples: flatten(self._describe(samples))[1], frontend=self.name
+        )
 
     def _describe(self, samples: Float32) -> Blocks:
         framed = spectral.frames(samples, self._fft, self._hop)
